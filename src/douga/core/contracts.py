@@ -1,0 +1,92 @@
+"""What a method, a source and a training phase must be. Protocols: no behaviour, nothing to inherit from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from douga.core.clip import Batch, Request
+
+
+@runtime_checkable
+class Synthesizer(Protocol):
+    """Draws the frames that a request leaves open."""
+
+    tasks: ClassVar[frozenset[str]]  # of "tween", "paint", "predict"
+    stochastic: ClassVar[bool]  # False: every sample is the same drawing
+    size: tuple[int, int] | None  # the (height, width) it draws; None: any
+
+    def synthesize(
+        self, request: Request, samples: int, generator: torch.Generator
+    ) -> Float[Tensor, "s b c t h w"]:
+        """(S, B, C, T, H, W) float32 in [-1, 1]. Known frames come back exactly as given; the same generator state
+        gives the same result. Raises ValueError for a request that the method cannot draw (its size, its mask).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser's turn in a training step: gradients flow into `module` alone.
+
+    interval: taken every so many steps. lr_scale: times the experiment's learning rate.
+    ema: the module is what is released; the engine keeps a running average of it.
+    """
+
+    name: str
+    module: nn.Module
+    interval: int = 1
+    lr_scale: float = 1.0
+    ema: bool = False
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A Synthesizer that learns. It is an `nn.Module` built from one frozen config, `Model(config)`."""
+
+    config: Any
+
+    def windows(self, batch: Batch) -> Iterable[Any]:
+        """Cut a batch into what one forward sees: one window for most models, pieces for a recurrent one."""
+        ...
+
+    def __call__(self, window: Any, carry: Any) -> tuple[Any, Any]:
+        """Draw a window. `carry` is None at first, then what the last window gave back (detached)."""
+        ...
+
+    def phases(self) -> Sequence[Phase]:
+        """In the order taken. The one whose module draws comes last, so that one forward serves every phase."""
+        ...
+
+    def losses(self, phase: str, window: Any, out: Any) -> Mapping[str, Tensor]:
+        """Terms to be summed and minimised in this phase, already weighted, so that the log shows what is optimised."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One split of a set of videos, at one size. Knows paths, splits and licence; nothing about batches or chance.
+
+    Built as `Source(root, split, size)`: `root` is a folder (None: no files needed), `size` is (height, width).
+    Raises FileNotFoundError naming what is missing and where it comes from, ValueError for a split that is not there.
+    """
+
+    splits: ClassVar[tuple[str, ...]]
+    licence: ClassVar[str]
+    endless: ClassVar[bool]  # True: drawn from a formula, so it is not cached; `clip` must then be quick
+    fps: float
+    lengths: Sequence[int]  # frames of each video
+    names: Sequence[str]  # a stable public name of each video
+
+    def __len__(self) -> int:
+        """How many videos."""
+        ...
+
+    def clip(self, index: int, start: int, length: int) -> Float[Tensor, "c t h w"]:
+        """`length` frames of video `index` from frame `start`: (C, T, H, W) float32 in [-1, 1]."""
+        ...

@@ -1,0 +1,397 @@
+"""Video in-betweening with direct 3-D convolutions and stochastic fusion.
+
+Li, Roblek, Tagliasacchi, "From Here to There: Video Inbetweening Using Direct 3D Convolutions", arXiv 1905.10240 (2019).
+
+Contract: two key frames (the first and the last) in, T = 16 frames out, in as many versions as noise vectors are drawn; at
+`config.size` only. The key frames are then replaced by the given ones. Another number of frames is drawn by reading the latent
+video at other times before it is decoded (the video generator is convolutional in time, so it decodes any length).
+
+Conventions: E(x) is (B, C, H/8, W/8); a latent video is (B, C, T, H/8, W/8); noise u is (B, D), one vector for each clip.
+Layer sizes that the paper leaves open follow public re-implementations; each is a `Config` field or stands in a docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from douga.core.clip import Batch, Request, standard_normal
+from douga.core.contracts import Phase
+from douga.nn.blocks import BatchNorm
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults are the paper's full model (about 14.3 M parameters in E + G_Z + G_V)."""
+
+    size: tuple[int, int] = (64, 64)  # (height, width), multiples of 16
+    noise: int = 128  # D
+    channels: int = 64  # C, of the latent video
+    blocks: int = 24  # L, a third of them at each of T/4, T/2 and T time steps
+    width: int = 64  # of E's first and G_V's last layers; the others are 2x and 4x
+    critic_width: int = 64  # of both critics' first layers; the others are 2x, 4x and 8x
+    generator: Literal["full", "wo-fusion", "naive"] = "full"  # the two ablations of the paper
+    slope: float = 0.2  # of the leaky ReLU; 0 is the ReLU of the paper's slides
+    spectral_norm: bool = False
+    # Not in the paper; all off by default. They help where the data is little (see the card of the weights that use them).
+    skips: bool = False  # the video generator sees the key frames' features, and their pixels, at every scale
+    best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
+    reconstruction: float = 0.0  # weight of the mean absolute error
+    feature_matching: float = 0.0  # weight of the distance between the critics' features of true and drawn clips
+    critic_frames: int = 14  # frames of each clip that the image critic sees in a step (the paper: all 14)
+
+
+TIME = 16  # frames of a clip; 2 key frames, doubled three times
+
+
+class Encoder(nn.Module):
+    """E: a key frame to C channels at an eighth of its size; also what it saw at 1/2 and 1/4 (for `Config.skips`)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        w, s = config.width, config.slope
+        half = [_conv2(3, w, 4, 2, s), _conv2(w, w, 3, 1, s)]
+        quarter = [_conv2(w, 2 * w, 4, 2, s), _conv2(2 * w, 2 * w, 3, 1, s)]
+        eighth = [_conv2(2 * w, 4 * w, 4, 2, s), _conv2(4 * w, 4 * w, 3, 1, s), _conv2(4 * w, config.channels, 3, 1, s)]
+        self.to_half, self.to_quarter, self.to_eighth = (nn.Sequential(*layers) for layers in (half, quarter, eighth))
+
+    def forward(self, frame: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        half = self.to_half(frame)  # (B, w, H/2, W/2)
+        quarter = self.to_quarter(half)  # (B, 2w, H/4, W/4)
+        return self.to_eighth(quarter), quarter, half  # (B, C, H/8, W/8) first
+
+
+def _conv2(inward: int, outward: int, kernel: int, stride: int, slope: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inward, outward, kernel, stride, padding=1, bias=False), BatchNorm(outward), nn.LeakyReLU(slope)
+    )
+
+
+class FusionBlock(nn.Module):
+    """One residual block of G_Z, with the gated stochastic fusion of the paper's section on the latent generator.
+
+        u^l  = A^l u + b^l
+        g_s  = sigmoid(u^l * k_s + b_s),  g_e likewise,  n = u^l * k_n + b_n
+        z_in = g_s . E(x_s) + g_e . E(x_e) + max(0, 1 - g_s - g_e) . z + n          (w/o fusion: z + n)
+        z'   = h( z + h(z_in * k_1 + b_1) * k_2 + b_2 )
+
+    The gates depend on the noise alone: one value for each time step and channel, the same for every pixel.
+    """
+
+    def __init__(self, config: Config, time: int) -> None:
+        super().__init__()
+        c = config.channels
+        self.fusion, self.slope = config.generator == "full", config.slope
+        self.project = nn.Linear(config.noise, c * time)  # A^l, b^l
+        # k_s, k_e and k_n side by side: one convolution along time
+        self.gates = nn.Conv1d(c, 3 * c if self.fusion else c, 3, padding=1)
+        self.conv1 = nn.Conv3d(c, c, 3, padding=1)
+        self.conv2 = nn.Conv3d(c, c, 3, padding=1)
+
+    def forward(
+        self,
+        z: Float[Tensor, "b c t h w"],
+        start: Float[Tensor, "b c h w"],
+        end: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b d"],
+    ) -> Float[Tensor, "b c t h w"]:
+        u = self.project(noise).unflatten(1, (z.shape[1], -1))  # (B, C, T)
+        maps = self.gates(u)[..., None, None]  # (B, 3C or C, T, 1, 1)
+        if self.fusion:
+            g_s, g_e, n = maps.chunk(3, dim=1)
+            g_s, g_e = g_s.sigmoid(), g_e.sigmoid()
+            z_in = g_s * start[:, :, None] + g_e * end[:, :, None] + F.relu(1 - g_s - g_e) * z + n
+        else:
+            z_in = z + maps
+        inner = F.leaky_relu(self.conv1(z_in), self.slope)
+        return F.leaky_relu(z + self.conv2(inner), self.slope)
+
+
+class LatentGenerator(nn.Module):
+    """G_Z: from the two encoded key frames to a latent video of T steps, coarse to fine in time."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        third = config.blocks // 3
+        self.stages = nn.ModuleList(
+            nn.ModuleList(FusionBlock(config, time) for _ in range(third)) for time in (TIME // 4, TIME // 2, TIME)
+        )
+
+    def forward(
+        self, start: Float[Tensor, "b c h w"], end: Float[Tensor, "b c h w"], noise: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b c t h w"]:
+        z = torch.stack([start, end], dim=2)  # (B, C, 2, H/8, W/8)
+        for stage in self.stages:
+            z = z.repeat_interleave(2, dim=2)
+            for block in stage:  # type: ignore[attr-defined]
+                z = block(z, start, end, noise)
+        return z  # (B, C, T, H/8, W/8)
+
+
+class Skip(nn.Module):
+    """Lets a scale of G_V take key-frame features: h + g_s . K x_s + g_e . K x_e, with gates read off h at each place."""
+
+    def __init__(self, channels: int, inward: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv3d(channels, 2 * channels, 1)
+        self.key = nn.Conv2d(inward, channels, 1, bias=False)
+
+    def forward(self, h: Float[Tensor, "b c t h w"], start: Tensor, end: Tensor) -> Float[Tensor, "b c t h w"]:
+        g_s, g_e = self.gates(h).sigmoid().chunk(2, dim=1)
+        return h + g_s * self.key(start)[:, :, None] + g_e * self.key(end)[:, :, None]
+
+
+class VideoGenerator(nn.Module):
+    """G_V: a latent video to pixels; x8 in space. The naive ablation doubles time in the same three layers."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        w, s = config.width, config.slope
+        self.at_eighth = nn.Sequential(_conv3(config.channels, 4 * w, s), _conv3(4 * w, 4 * w, s))
+        self.to_quarter, self.at_quarter = _up3(4 * w, 2 * w, config), _conv3(2 * w, 2 * w, s)
+        self.to_half, self.at_half = _up3(2 * w, w, config), _conv3(w, w, s)
+        # With skips: three more maps, which share each pixel out between what is drawn and the two key frames.
+        self.to_full = _transposed(w, 6 if config.skips else 3, config, bias=True)
+        if config.skips:
+            self.skip_quarter, self.skip_half = Skip(2 * w, 2 * w), Skip(w, w)
+        self.skips = config.skips
+
+    def forward(
+        self, z: Float[Tensor, "b c t h w"], keys: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> Float[Tensor, "b 3 t hh ww"]:
+        h = self.to_quarter(self.at_eighth(z))  # (B, 2w, T, H/4, W/4)
+        if self.skips:
+            h = self.skip_quarter(h, *keys["quarter"])
+        h = self.to_half(self.at_quarter(h))  # (B, w, T, H/2, W/2)
+        if self.skips:
+            h = self.skip_half(h, *keys["half"])
+        out = self.to_full(self.at_half(h)).float()  # (B, 3 or 6, T, H, W)
+        if not self.skips:
+            return out.tanh()
+        start, end = keys["full"]
+        drawn, a_s, a_e = out[:, 3:].softmax(dim=1).split(1, dim=1)
+        return drawn * out[:, :3].tanh() + a_s * start[:, :, None] + a_e * end[:, :, None]
+
+
+def _conv3(inward: int, outward: int, slope: float) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(inward, outward, 3, padding=1, bias=False), BatchNorm(outward), nn.LeakyReLU(slope))
+
+
+def _transposed(inward: int, outward: int, config: Config, *, bias: bool) -> nn.ConvTranspose3d:
+    kernel, stride = ((4, 4, 4), (2, 2, 2)) if config.generator == "naive" else ((3, 4, 4), (1, 2, 2))
+    return nn.ConvTranspose3d(inward, outward, kernel, stride, padding=1, bias=bias)
+
+
+def _up3(inward: int, outward: int, config: Config) -> nn.Sequential:
+    return nn.Sequential(
+        _transposed(inward, outward, config, bias=False), BatchNorm(outward), nn.LeakyReLU(config.slope)
+    )
+
+
+class Generator(nn.Module):
+    """E, G_Z and G_V, trained end to end: everything that is released."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        if config.generator == "naive":
+            # The source does not say how its naive model takes the noise; ours adds it, projected, to the two encodings.
+            self.noise = nn.Linear(config.noise, 2 * config.channels)
+        else:
+            self.latent = LatentGenerator(config)
+        self.video = VideoGenerator(config)
+        self.naive = config.generator == "naive"
+
+    def forward(
+        self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"], noise: Float[Tensor, "n d"], frames: int
+    ) -> Float[Tensor, "n 3 t h w"]:
+        """n = samples * b drawings, sample-major: noise row s * b + i draws clip i."""
+        samples = len(noise) // len(first)
+        # Both key frames in one pass: batch norm sees the same statistics for both.
+        eighth, quarter, half = self.encoder(torch.cat([first, last]))
+        keys = {
+            name: tuple(part.repeat(samples, 1, 1, 1) for part in pair)
+            for name, pair in {
+                "full": (first, last),
+                "half": half.chunk(2),
+                "quarter": quarter.chunk(2),
+                "eighth": eighth.chunk(2),
+            }.items()
+        }
+        start, end = keys.pop("eighth")
+        if self.naive:
+            z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
+            video = self.video(z, keys)
+            return video if frames == TIME else _retime(video, frames)
+        z = self.latent(start, end, noise)
+        return self.video(z if frames == TIME else _retime(z, frames), keys)
+
+
+def _retime(video: Float[Tensor, "b c t h w"], frames: int) -> Float[Tensor, "b c {frames} h w"]:
+    """Read a video at `frames` evenly spaced times, ends included, between its own frames linearly."""
+    at = torch.linspace(0, video.shape[2] - 1, frames, device=video.device)
+    before = at.floor().long().clamp(max=video.shape[2] - 2)
+    after_share = (at - before).to(video.dtype)[:, None, None]
+    return video[:, :, before] * (1 - after_share) + video[:, :, before + 1] * after_share
+
+
+class LayerNorm(nn.GroupNorm):
+    """Over all axes but the batch, with a scale and a shift for each channel: any size of picture."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+
+class VideoCritic(nn.Module):
+    """D_V: four 4x4x4 convolutions, stride (1, 2, 2), then one number for each clip; also the features on the way."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = [3, *(config.critic_width * 2**i for i in range(4))]
+        norm = spectral_norm if config.spectral_norm else (lambda module: module)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                norm(nn.Conv3d(inward, outward, 4, (1, 2, 2), padding=1)), LayerNorm(outward), nn.LeakyReLU(0.2)
+            )
+            for inward, outward in zip(widths, widths[1:], strict=False)
+        )
+        places = (TIME - 4) * (config.size[0] // 16) * (config.size[1] // 16)
+        self.head = norm(nn.Linear(widths[-1] * places, 1))
+
+    def forward(self, video: Float[Tensor, "b 3 t h w"]) -> tuple[Float[Tensor, " b"], list[Tensor]]:
+        features = []
+        for layer in self.layers:
+            video = layer(video)
+            features.append(video)
+        return self.head(video.flatten(1)).squeeze(1).float(), features
+
+
+class ImageBlock(nn.Module):
+    """3x3 stride 1, 4x4 stride 2; the shortcut is an average pool and a 1x1."""
+
+    def __init__(self, inward: int, outward: int, norm: Any) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            norm(nn.Conv2d(inward, outward, 3, padding=1)),
+            LayerNorm(outward),
+            nn.LeakyReLU(0.2),
+            norm(nn.Conv2d(outward, outward, 4, 2, padding=1)),
+            LayerNorm(outward),
+        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), norm(nn.Conv2d(inward, outward, 1)))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
+        return F.leaky_relu(self.body(x) + self.shortcut(x), 0.2)
+
+
+class ImageCritic(nn.Module):
+    """D_I: four residual blocks, then one number for each frame; also the features on the way."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = [3, *(config.critic_width * 2**i for i in range(4))]
+        norm = spectral_norm if config.spectral_norm else (lambda module: module)
+        self.blocks = nn.ModuleList(ImageBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
+        self.head = norm(nn.Linear(widths[-1] * (config.size[0] // 16) * (config.size[1] // 16), 1))
+
+    def forward(self, frames: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, " n"], list[Tensor]]:
+        features = []
+        for block in self.blocks:
+            frames = block(frames)
+            features.append(frames)
+        return self.head(frames.flatten(1)).squeeze(1).float(), features
+
+
+@dataclass(frozen=True)
+class Window:
+    video: Tensor  # (B, 3, T, H, W), the truth
+    noise: Tensor  # (best_of * B, D)
+    looked_at: Tensor  # (critic_frames,) which in-between frames the image critic sees
+
+
+class InbetweenGAN(nn.Module):
+    """E + G_Z + G_V and both critics. A Synthesizer of "tween" and a Trainable with two phases."""
+
+    Config: ClassVar[type] = Config
+    tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
+    stochastic: ClassVar[bool] = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        if any(side % 16 for side in config.size) or config.blocks % 3:
+            raise ValueError(f"size must be multiples of 16 and blocks of 3, not {config.size} and {config.blocks}")
+        self.config = config
+        self.size: tuple[int, int] | None = config.size
+        self.generator = Generator(config)
+        self.critics = nn.ModuleDict({"video": VideoCritic(config), "image": ImageCritic(config)})
+
+    @torch.no_grad()
+    def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
+        """See `Synthesizer`. Raises ValueError for another size than the model's, or other key frames than first and last."""
+        b, c, t, *size = request.known.shape
+        if tuple(size) != self.size or c != 3:
+            raise ValueError(f"this model draws 3 channels at {self.size}, not {c} at {tuple(size)} (height, width)")
+        if not (request.mask[0] and request.mask[-1] and request.mask.sum() == 2 and t > 2):
+            raise ValueError("this model draws between one first and one last key frame; other frames can't be given")
+        noise = torch.randn(samples * b, self.config.noise, generator=generator, device=generator.device)
+        drawn = self.generator(request.known[:, :, 0], request.known[:, :, -1], noise.to(request.known.device), t)
+        return request.keep_known(drawn.unflatten(0, (samples, b)))
+
+    def windows(self, batch: Batch) -> Iterable[Window]:
+        config, device = self.config, batch.video.device
+        noise = [standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)]
+        chance = torch.Generator().manual_seed(batch.step)  # the same frames for all clips, on every process
+        looked_at = 1 + torch.randperm(TIME - 2, generator=chance)[: config.critic_frames].sort().values
+        yield Window(batch.video, torch.cat(noise).to(device), looked_at.to(device))
+
+    def forward(self, window: Window, carry: None) -> tuple[Tensor, None]:
+        video = window.video
+        drawn = self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME)
+        truth = video.repeat(self.config.best_of, 1, 1, 1, 1)
+        # The critics see the given key frames, as the user will.
+        return torch.cat([truth[:, :, :1], drawn[:, :, 1:-1], truth[:, :, -1:]], dim=2), None
+
+    def phases(self) -> list[Phase]:
+        return [Phase("critics", self.critics), Phase("generator", self.generator, ema=True)]
+
+    def losses(self, phase: str, window: Window, out: Tensor) -> dict[str, Tensor]:
+        """The paper's purely adversarial terms, and those of `Config` that are switched on."""
+        fake = out.detach() if phase == "critics" else out
+        judged_fake, seen_fake = self._judge(fake, window)
+        if phase == "critics":
+            judged_true, _ = self._judge(window.video, window)
+            return {
+                f"critic/{name}": F.softplus(-judged_true[name]).mean() + F.softplus(judged_fake[name]).mean()
+                for name in judged_fake
+            }
+        config = self.config
+        terms = {f"adversarial/{name}": F.softplus(-judged_fake[name]).mean() for name in judged_fake}
+        if config.reconstruction or config.feature_matching:
+            error = (out - window.video.repeat(config.best_of, 1, 1, 1, 1))[:, :, 1:-1].abs().mean((1, 2, 3, 4))
+            nearest, which = error.unflatten(0, (config.best_of, -1)).min(dim=0)  # (B,)
+        if config.reconstruction:
+            terms["reconstruction"] = config.reconstruction * nearest.mean()
+        if config.feature_matching:
+            with torch.no_grad():
+                _, seen_true = self._judge(window.video, window)
+            rows = which * len(nearest) + torch.arange(len(nearest), device=which.device)
+            distances = []
+            for name, features in seen_fake.items():
+                for mine, theirs in zip(features, seen_true[name], strict=True):
+                    near = mine.unflatten(0, (len(out), -1))[rows]
+                    distances.append(F.l1_loss(near, theirs.unflatten(0, (len(nearest), -1)).to(near.dtype)))
+            terms["feature_matching"] = config.feature_matching * torch.stack(distances).float().mean()
+        return terms
+
+    def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        frames = video[:, :, window.looked_at].transpose(1, 2).flatten(0, 1)  # (N * frames, 3, H, W), clip-major
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        (video_logit, video_seen), (image_logit, image_seen) = self.critics["video"](video), self.critics["image"](frames)
+        return {"video": video_logit, "image": image_logit}, {"video": video_seen, "image": image_seen}

@@ -1,0 +1,459 @@
+"""The training loop: every Trainable, every recipe, one process or many.
+
+For each window of a batch the model draws once; then the phases are walked: gradients on for that phase's module only, sum
+the terms, backward, average over processes, clip, step. Then the running averages. Nothing is random but by (seed, step), so
+a run that stopped goes on bitwise as if it had not (CPU, same thread count).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from douga.core.clip import Batch, Request
+from douga.core.config import to_dict
+from douga.core.contracts import Phase, Source
+from douga.core.registry import METHODS
+from douga.data.loader import Loader
+from douga.train import checkpoint
+from douga.train.runlog import RunLog
+from douga.video.ops import contact_sheet
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that decides a run, but for where it runs. A recipe returns one."""
+
+    name: str  # the recipe's public name
+    method: str  # a row of METHODS, whose Config `model` is
+    model: Any
+    data: str  # default source
+    size: tuple[int, int] = (64, 64)  # (height, width)
+    frames: int = 16
+    batch: int = 32  # clips of a step, over all processes
+    steps: int = 500_000
+    lr: float = 5e-5
+    betas: tuple[float, float] = (0.5, 0.999)
+    clip_norm: float = 0.0  # largest gradient norm of a phase; 0: any
+    ema: float = 0.999  # decay of the running average that is released
+    seed: int = 0
+    augment: tuple[str, ...] = ()  # of douga.data.loader.AUGMENTATIONS
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device is quick at it
+    log_steps: int = 20
+    strip_steps: int = 500
+    checkpoint_minutes: float = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What callbacks are told, every `log_steps` and at the end."""
+
+    step: int
+    steps: int | None  # where it will stop; None: by the clock
+    losses: dict[str, float]  # mean over the steps since the last report
+    clips_per_second: float
+    waiting: float  # share of the time spent waiting for data
+    seconds_left: float | None
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" takes cuda, then mps, then cpu. Raises ValueError for a device that is not here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in here.items() if there))
+    if not here.get(name.split(":")[0], False):
+        raise ValueError(f"no device {name!r} here (there are: auto, {', '.join(k for k, there in here.items() if there)})")
+    return torch.device(name)
+
+
+def quick_bf16(device: torch.device) -> bool:
+    """Whether bf16 pays: on GPUs, and on CPUs with bf16 instructions."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return device.type == "cuda" or (device.type == "cpu" and supported())
+
+
+def channels_last(module: nn.Module) -> None:
+    """Convolution weights channels-last, 2-D and 3-D alike (`Module.to` refuses a mixture)."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in module.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+
+
+class Run:
+    """The state of a run: model, optimisers, running averages, and how far it has come."""
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        torch.manual_seed(experiment.seed)  # equal starting weights in every process
+        self.experiment, self.device = experiment, device
+        self.model: Any = METHODS.load(experiment.method)(experiment.model).to(device).train()
+        channels_last(self.model)
+        self.phases: Sequence[Phase] = self.model.phases()
+        self.optimisers = {
+            phase.name: torch.optim.Adam(
+                phase.module.parameters(), experiment.lr * phase.lr_scale, experiment.betas, fused=device.type != "mps"
+            )
+            for phase in self.phases
+        }
+        self.averages = {
+            phase.name: {name: value.detach().clone() for name, value in phase.module.state_dict().items()}
+            for phase in self.phases
+            if phase.ema
+        }
+        wide = experiment.precision == "fp32" or (experiment.precision == "auto" and not quick_bf16(device))
+        self.autocast = nullcontext() if wide else torch.autocast(device.type, torch.bfloat16)
+        self.precision = "fp32" if wide else "bf16"
+        self.step = 0
+        self.seconds = 0.0  # of training, over all resumes
+
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step over all windows and phases. Raises FloatingPointError where a loss or a gradient is not finite."""
+        rank, world = processes()
+        # For models with dropout and the like; our noise comes from the batch.
+        torch.manual_seed(((self.experiment.seed * 1_000_003 + self.step) * world + rank) % 2**63)
+        losses: dict[str, Tensor] = {}
+        carry = None
+        for window in self.model.windows(batch):
+            with self.autocast:
+                out, carry = self.model(window, carry)
+            for phase in self.phases:
+                if self.step % phase.interval:
+                    continue
+                for other in self.phases:
+                    other.module.requires_grad_(other.name == phase.name)
+                with self.autocast:
+                    terms = self.model.losses(phase.name, window, out)
+                total = torch.stack([term.float() for term in terms.values()]).sum()
+                optimiser = self.optimisers[phase.name]
+                optimiser.zero_grad(set_to_none=True)
+                total.backward()
+                gradients = [p.grad for p in phase.module.parameters() if p.grad is not None]
+                if world > 1:
+                    average(gradients)
+                norm = nn.utils.get_total_norm(gradients)
+                if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
+                    named = ", ".join(f"{name} {term.item():.3g}" for name, term in terms.items())
+                    raise FloatingPointError(
+                        f"step {self.step}, phase {phase.name}: not finite any more (gradient norm {norm.item():.3g}; {named})"
+                    )
+                if self.experiment.clip_norm:
+                    nn.utils.clip_grads_with_norm_(phase.module.parameters(), self.experiment.clip_norm, norm)
+                optimiser.step()
+                losses |= {name: term.detach() for name, term in terms.items()}
+            self.model.requires_grad_(True)
+        self.step += 1
+        decay = min(self.experiment.ema, self.step / (self.step + 10))  # short memory at first
+        for phase in self.phases:
+            for name, value in phase.module.state_dict().items() if phase.ema else ():
+                mean = self.averages[phase.name][name]
+                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+        return losses
+
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """The model as it is released: running averages in place, eval mode."""
+        kept = {}
+        for phase in self.phases:
+            if phase.ema:
+                kept[phase.name] = {name: value.clone() for name, value in phase.module.state_dict().items()}
+                phase.module.load_state_dict(self.averages[phase.name])
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            for phase in self.phases:
+                if phase.ema:
+                    phase.module.load_state_dict(kept[phase.name])
+            self.model.train()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a run needs to go on; the rest is a function of (seed, step)."""
+        all_of = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for phase, averages in self.averages.items():
+            all_of |= {f"average/{phase}/{name}": value for name, value in averages.items()}
+        for phase, optimiser in self.optimisers.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                all_of |= {f"optimiser/{phase}/{index}/{name}": value for name, value in state.items()}
+        return all_of
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `tensors` gave, in place, so that memory layouts stay."""
+        state = self.model.state_dict()
+        for name, value in tensors.items():
+            kind, rest = name.split("/", 1)
+            if kind == "model":
+                state[rest].copy_(value)
+            elif kind == "average":
+                phase, rest = rest.split("/", 1)
+                self.averages[phase][rest].copy_(value)
+            else:
+                phase, index, rest = rest.split("/")
+                optimiser = self.optimisers[phase]
+                parameter = optimiser.param_groups[0]["params"][int(index)]
+                like = parameter if value.shape == parameter.shape else value
+                moment = torch.empty_like(like, device=self.device).copy_(value)
+                optimiser.state[parameter][rest] = moment
+
+
+def processes() -> tuple[int, int]:
+    """(rank, world)."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace each by its mean over processes, in one collective."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, so that a step is finished first; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def asked(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    experiment: Experiment,
+    source: Source,
+    run: Path,
+    *,
+    preview: Source | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    compile: bool = False,
+    callbacks: Sequence[Callable[[Progress], None]] = (),
+) -> Path:
+    """Train into the folder `run`; returns the release file there, `weights.safetensors`.
+
+    preview: where the clips of the sample strips come from (a held-out split); without it, the training source.
+    steps: stop at this step (default: the experiment's, or none where `minutes` is given). minutes: stop by the clock.
+    resume: go on from the run's checkpoint. Under torchrun every process calls this; the first one writes.
+    Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
+    breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
+    """
+    where = pick_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    rank, world = processes()
+    if where.type == "cuda":
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(where)
+        torch.backends.cudnn.benchmark = True
+    if steps is None and minutes is None:
+        steps = experiment.steps
+    described = json.loads(json.dumps(to_dict(experiment)))
+
+    state = Run(experiment, where)
+    found = [path for path in (run / "checkpoint.safetensors", run / "previous.safetensors") if path.exists()]
+    if resume:
+        header = _resume(state, found, described, run)
+        state.step, state.seconds = header["provenance"]["steps"], header["provenance"]["seconds"]
+    elif run.exists() and any(run.iterdir()):
+        raise ValueError(f"{run} holds something already: go on with --resume, or give another folder with --out")
+    loader = Loader(
+        source,
+        size=experiment.size,
+        frames=experiment.frames,
+        batch=experiment.batch,
+        seed=experiment.seed,
+        augment=experiment.augment,
+        rank=rank,
+        world=world,
+    )
+    provenance = {
+        "recipe": experiment.name,
+        "experiment": described,
+        "data": f"{type(source).__name__.lower()} ({len(source)} videos, {sum(source.lengths)} frames)",
+        "data_digest": loader.digest,
+        "licence": source.licence,
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": world,
+        "precision": state.precision,
+        "torch": torch.__version__,
+        "commit": _commit(),
+    }
+    if compile:
+        for phase in state.phases:
+            phase.module.compile()
+    if rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "experiment.json").write_text(json.dumps(described, indent=2) + "\n")
+    log = RunLog(run, state.step) if rank == 0 else None
+    shown = _shown(preview or source, experiment) if rank == 0 else None
+
+    def facts() -> dict[str, Any]:
+        return provenance | {
+            "steps": state.step,
+            "clips_seen": state.step * experiment.batch,
+            "seconds": round(state.seconds, 1),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def save() -> None:
+        if rank:
+            return
+        path, previous = run / "checkpoint.safetensors", run / "previous.safetensors"
+        header = {"kind": "training", "method": experiment.method, "config": described, "provenance": facts()}
+        fresh = run / "fresh.safetensors"
+        checkpoint.write(fresh, state.tensors(), header)
+        if path.exists():
+            os.replace(path, previous)
+        os.replace(fresh, path)
+
+    stream = loader.stream(state.step)
+    began = last_save = last_report = time.perf_counter()
+    before, first_step, reported_step = state.seconds, state.step, state.step
+    waited = 0.0
+    sums: dict[str, Tensor] = {}
+    progress = None
+    try:
+        with asked_to_stop() as stop:
+            while steps is None or state.step < steps:
+                now = time.perf_counter()
+                over = minutes is not None and now - began > minutes * 60
+                if _agreed(over or stop.is_set(), where):
+                    break
+                batch = next(stream).to(where)
+                waited += time.perf_counter() - now
+                if state.precision == "bf16" or where.type == "cuda":
+                    batch = _channels_last(batch)
+                try:
+                    losses = state.train_step(batch)
+                except FloatingPointError as error:
+                    kept = f"; the last good checkpoint is {found[0]}" if (found := _checkpoints(run)) else ""
+                    raise FloatingPointError(f"{error}{kept}. A smaller lr (--set lr=...) or clip_norm may help") from None
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=where)) + value
+                state.seconds = before + time.perf_counter() - began
+                last = state.step == steps
+                if state.step % experiment.log_steps == 0 or last:
+                    done, now = state.step - reported_step, time.perf_counter()
+                    left = [] if minutes is None else [minutes * 60 - (now - began)]
+                    if steps is not None:
+                        left.append((steps - state.step) * (now - began) / (state.step - first_step))
+                    progress = Progress(
+                        state.step,
+                        steps,
+                        {name: (value / done).item() for name, value in sums.items()},
+                        done * experiment.batch / (now - last_report),
+                        waited / (now - last_report),
+                        min(left, default=None),
+                    )
+                    sums, waited, last_report, reported_step = {}, 0.0, now, state.step
+                    for callback in callbacks:
+                        callback(progress)
+                    if log:
+                        figures = {"clips_per_second": progress.clips_per_second, "waiting": progress.waiting}
+                        log.scalars(state.step, progress.losses | figures)
+                if log and (state.step % experiment.strip_steps == 0 or last):
+                    log.strip(state.step, _strip(state, shown))
+                if time.perf_counter() - last_save > experiment.checkpoint_minutes * 60:
+                    save()
+                    last_save = time.perf_counter()
+            save()
+            if stop.is_set():
+                raise KeyboardInterrupt
+        release = run / "weights.safetensors"
+        if log:
+            log.strip(state.step, _strip(state, shown))
+            with state.averaged() as model:
+                checkpoint.save_release(release, model, facts(), experiment.method)
+        return release
+    finally:
+        stream.close()
+        if log:
+            log.close()
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return [path for path in (run / "checkpoint.safetensors", run / "previous.safetensors") if path.exists()]
+
+
+def _resume(state: Run, found: list[Path], described: dict[str, Any], run: Path) -> dict[str, Any]:
+    errors = []
+    for path in found:
+        try:
+            tensors, header = checkpoint.read(path, "training")
+        except ValueError as error:  # a damaged one: the one before it is kept for this
+            errors.append(str(error))
+            continue
+        if header["config"] != described:
+            differing = [name for name in described if header["config"].get(name) != described[name]]
+            raise ValueError(f"{path} was made with other settings of {', '.join(differing)}: resume with the same ones")
+        state.restore(tensors)
+        return header
+    raise ValueError("; ".join(errors) or f"nothing to resume: there is no checkpoint in {run}")
+
+
+def _agreed(stop: bool, device: torch.device) -> bool:
+    """Whether any process wants to stop: all must leave the loop at the same step."""
+    if processes()[1] == 1:
+        return stop
+    flag = torch.tensor(float(stop), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def _channels_last(batch: Batch) -> Batch:
+    return Batch(batch.video.contiguous(memory_format=torch.channels_last_3d), batch.seeds, batch.step)
+
+
+def _shown(source: Source, experiment: Experiment) -> Tensor:
+    """The four clips of the sample strips: always the same."""
+    return Loader(source, size=experiment.size, frames=experiment.frames, batch=4, seed=1).batch(0).video
+
+
+@torch.no_grad()
+def _strip(state: Run, shown: Tensor) -> Tensor:
+    """For each shown clip a row of truth and two rows of samples."""
+    mask = torch.zeros(shown.shape[2], dtype=torch.bool)
+    mask[0] = mask[-1] = True
+    with state.averaged() as model:
+        request = Request.hide(shown.to(state.device), mask)
+        drawn = model.synthesize(request, 2, torch.Generator().manual_seed(0)).cpu()  # (2, B, C, T, H, W)
+    return contact_sheet(torch.cat([shown[None], drawn]).transpose(0, 1).flatten(0, 1))
+
+
+def _commit() -> str | None:
+    """The commit of the code, where it runs from a checkout; marked where files differ from it."""
+    try:
+        asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
