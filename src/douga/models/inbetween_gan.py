@@ -44,6 +44,7 @@ class Config:
     skips: bool = False  # the video generator sees the key frames' features, and their pixels, at every scale
     best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
     reconstruction: float = 0.0  # weight of the mean absolute error
+    motion: float = 0.0  # in that error a pixel weighs 1 + motion * |truth - cross-fade|: what moves counts for more
     feature_matching: float = 0.0  # weight of the distance between the critics' features of true and drawn clips
     critic_frames: int = 14  # frames of each clip that the image critic sees in a step (the paper: all 14)
 
@@ -374,8 +375,12 @@ class InbetweenGAN(nn.Module):
         config = self.config
         terms = {f"adversarial/{name}": F.softplus(-judged_fake[name]).mean() for name in judged_fake}
         if config.reconstruction or config.feature_matching:
-            error = (out - window.video.repeat(config.best_of, 1, 1, 1, 1))[:, :, 1:-1].abs().mean((1, 2, 3, 4))
-            nearest, which = error.unflatten(0, (config.best_of, -1)).min(dim=0)  # (B,)
+            truth = window.video
+            share = torch.linspace(0, 1, TIME, device=truth.device)[:, None, None]
+            fade = truth[:, :, :1] * (1 - share) + truth[:, :, -1:] * share
+            weight = 1 + config.motion * (truth - fade).abs().mean(1, keepdim=True)  # (B, 1, T, H, W)
+            error = (out.unflatten(0, (config.best_of, -1)) - truth).abs() * weight  # (best_of, B, 3, T, H, W)
+            nearest, which = error[:, :, :, 1:-1].mean((2, 3, 4, 5)).min(dim=0)  # (B,)
         if config.reconstruction:
             terms["reconstruction"] = config.reconstruction * nearest.mean()
         if config.feature_matching:

@@ -35,7 +35,8 @@ def small() -> Experiment:
         critic_width=32,
         skips=True,
         best_of=2,
-        reconstruction=50.0,
+        reconstruction=20.0,
+        motion=10.0,
         feature_matching=10.0,
         critic_frames=4,
     )
