@@ -44,7 +44,9 @@ def _with(config: Any, path: str, names: list[str], value: Any) -> Any:
     fields = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
     if names[0] not in fields:
         prefix = path[: len(path) - len(".".join(names))]
-        valid = f"valid here: {', '.join(prefix + name for name in fields)}" if fields else f"{prefix[:-1]!r} has no parts"
+        valid = (
+            f"valid here: {', '.join(prefix + name for name in fields)}" if fields else f"{prefix[:-1]!r} has no parts"
+        )
         raise ValueError(f"unknown setting {path!r}; {valid}")
     if len(names) > 1:
         value = _with(getattr(config, names[0]), path, names[1:], value)

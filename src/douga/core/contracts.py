@@ -21,9 +21,7 @@ class Synthesizer(Protocol):
     stochastic: ClassVar[bool]  # False: every sample is the same drawing
     size: tuple[int, int] | None  # the (height, width) it draws; None: any
 
-    def synthesize(
-        self, request: Request, samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "s b c t h w"]:
+    def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
         """(S, B, C, T, H, W) float32 in [-1, 1]. Known frames come back exactly as given; the same generator state
         gives the same result. Raises ValueError for a request that the method cannot draw (its size, its mask).
         """

@@ -24,7 +24,9 @@ class Table(Mapping[str, Row]):
 
     def __init__(self, kind: str, rows: dict[str, Row]) -> None:
         self.kind = kind
-        plugged = {entry.name: Row(entry.value, f"plug-in: {entry.value}") for entry in entry_points(group=f"douga.{kind}s")}
+        plugged = {
+            entry.name: Row(entry.value, f"plug-in: {entry.value}") for entry in entry_points(group=f"douga.{kind}s")
+        }
         self._rows = {**plugged, **rows}
 
     def __getitem__(self, name: str) -> Row:
@@ -49,7 +51,9 @@ class Table(Mapping[str, Row]):
 METHODS = Table(
     "method",
     {
-        "inbetween-gan": Row("douga.models.inbetween_gan:InbetweenGAN", "3-D convolutions with stochastic fusion (Li et al. 2019)"),
+        "inbetween-gan": Row(
+            "douga.models.inbetween_gan:InbetweenGAN", "3-D convolutions with stochastic fusion (Li et al. 2019)"
+        ),
         "hold": Row("douga.baselines.naive:Hold", "repeat the nearest key frame"),
         "linear": Row("douga.baselines.naive:Linear", "cross-fade"),
         "flow": Row("douga.baselines.flow:Flow", "DIS optical flow both ways, warped, occlusion-aware blend"),
@@ -72,7 +76,9 @@ RECIPES = Table(
         "inbetween/paper": Row("douga.recipes.inbetween:paper", "Li et al. 2019, full size, the paper's settings"),
         "inbetween/paper-wo-fusion": Row("douga.recipes.inbetween:paper_wo_fusion", "ablation: no gates"),
         "inbetween/paper-naive": Row("douga.recipes.inbetween:paper_naive", "ablation: no latent generator"),
-        "inbetween/small": Row("douga.recipes.inbetween:small", "about a quarter of the cost; terms that help on little data"),
+        "inbetween/small": Row(
+            "douga.recipes.inbetween:small", "about a quarter of the cost; terms that help on little data"
+        ),
         "inbetween/tiny": Row("douga.recipes.inbetween:tiny", "seconds on a CPU: for the tests"),
     },
 )

@@ -11,7 +11,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,12 @@ class Decoded:
 
     def __init__(self, source: Source, size: tuple[int, int]) -> None:
         self.starts = np.concatenate([[0], np.cumsum(source.lengths)])
-        listing = [type(source).__name__, size, *zip(source.names, source.lengths, strict=True), getattr(source, "stamp", "")]
+        listing = [
+            type(source).__name__,
+            size,
+            *zip(source.names, source.lengths, strict=True),
+            getattr(source, "stamp", ""),
+        ]
         key = hashlib.sha256(json.dumps(listing, default=str).encode()).hexdigest()[:20]
         path = cache_folder() / f"{type(source).__name__.lower()}-{key}.npy"
         if not path.exists():
@@ -88,7 +93,9 @@ class Loader:
         windows = np.array([max(0, length - frames + 1) for length in source.lengths])
         self.windows = np.cumsum(windows)
         if not self.windows.size or self.windows[-1] == 0:
-            raise ValueError(f"no video has the {frames} frames of a clip (the longest has {max(source.lengths, default=0)})")
+            raise ValueError(
+                f"no video has the {frames} frames of a clip (the longest has {max(source.lengths, default=0)})"
+            )
         self.decoded = None if source.endless else Decoded(source, size)
 
     @property
@@ -111,7 +118,7 @@ class Loader:
         if self.decoded is None:
             return self.source.clip(video, start, self.frames)
         at = int(self.decoded.starts[video]) + start
-        return from_uint8(self.decoded.frames[at : at + self.frames])
+        return from_uint8(np.array(self.decoded.frames[at : at + self.frames]))
 
     def _augmented(self, clip: Float[Tensor, "c t h w"], chance: np.random.Generator) -> Float[Tensor, "c t h w"]:
         if "flip" in self.augment and chance.random() < 0.5:
@@ -129,7 +136,7 @@ class Loader:
             clip = (torch.einsum("dc,cthw->dthw", mix, clip) + shift).clamp(-1, 1)
         return clip
 
-    def stream(self, first_step: int) -> Iterator[Batch]:
+    def stream(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from `first_step` on, without end, made ahead of time by a thread. Close it to stop the thread."""
         ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=4)
         stopped = threading.Event()

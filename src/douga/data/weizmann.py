@@ -35,7 +35,7 @@ class Weizmann:
         names = sorted(root.glob("person*.jpg")) if root else []
         if not names:
             raise FileNotFoundError(
-                f"no Weizmann strips (personNN_action.jpg) in {root}; make them from the videos of {ORIGIN}"
+                f"no Weizmann strips (personNN_action.jpg) in {root or 'no folder'}; make them from the videos of {ORIGIN}"
             )
         persons = {path: int(found[1]) for path in names if (found := re.match(r"person(\d+)_", path.name))}
         self.paths = [path for path, person in persons.items() if person in PERSONS[split]]

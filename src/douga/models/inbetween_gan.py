@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +167,7 @@ class VideoGenerator(nn.Module):
 
     def forward(
         self, z: Float[Tensor, "b c t h w"], keys: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> Float[Tensor, "b 3 t hh ww"]:
+    ) -> Float[Tensor, "b 3 t2 h2 w2"]:
         h = self.to_quarter(self.at_eighth(z))  # (B, 2w, T, H/4, W/4)
         if self.skips:
             h = self.skip_quarter(h, *keys["quarter"])
@@ -261,7 +262,7 @@ class VideoCritic(nn.Module):
             nn.Sequential(
                 norm(nn.Conv3d(inward, outward, 4, (1, 2, 2), padding=1)), LayerNorm(outward), nn.LeakyReLU(0.2)
             )
-            for inward, outward in zip(widths, widths[1:], strict=False)
+            for inward, outward in pairwise(widths)
         )
         places = (TIME - 4) * (config.size[0] // 16) * (config.size[1] // 16)
         self.head = norm(nn.Linear(widths[-1] * places, 1))
@@ -299,7 +300,7 @@ class ImageCritic(nn.Module):
         super().__init__()
         widths = [3, *(config.critic_width * 2**i for i in range(4))]
         norm = spectral_norm if config.spectral_norm else (lambda module: module)
-        self.blocks = nn.ModuleList(ImageBlock(a, b, norm) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ImageBlock(a, b, norm) for a, b in pairwise(widths))
         self.head = norm(nn.Linear(widths[-1] * (config.size[0] // 16) * (config.size[1] // 16), 1))
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, " n"], list[Tensor]]:
@@ -320,7 +321,7 @@ class Window:
 class InbetweenGAN(nn.Module):
     """E + G_Z + G_V and both critics. A Synthesizer of "tween" and a Trainable with two phases."""
 
-    Config: ClassVar[type] = Config
+    Config: TypeAlias = Config
     tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
     stochastic: ClassVar[bool] = True
 
@@ -398,5 +399,8 @@ class InbetweenGAN(nn.Module):
     def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
         frames = video[:, :, window.looked_at].transpose(1, 2).flatten(0, 1)  # (N * frames, 3, H, W), clip-major
         frames = frames.contiguous(memory_format=torch.channels_last)
-        (video_logit, video_seen), (image_logit, image_seen) = self.critics["video"](video), self.critics["image"](frames)
+        (video_logit, video_seen), (image_logit, image_seen) = (
+            self.critics["video"](video),
+            self.critics["image"](frames),
+        )
         return {"video": video_logit, "image": image_logit}, {"video": video_seen, "image": image_seen}

@@ -37,11 +37,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else LONGEST_HEADER + 1
         try:
-            layout = json.loads(file.read(length)) if length <= LONGEST_HEADER else None
+            layout: dict[str, Any] = json.loads(file.read(length) if length <= LONGEST_HEADER else b"")
             header = json.loads(layout.pop("__metadata__")["douga"])
             end = 8 + length + max(entry["data_offsets"][1] for entry in layout.values())
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path} is not a weight file of douga (safetensors with our header), or is damaged") from None
+            raise ValueError(
+                f"{path} is not a weight file of douga (safetensors with our header), or is damaged"
+            ) from None
     if path.stat().st_size != end:
         raise ValueError(f"{path} is truncated: {path.stat().st_size} of {end} bytes")
     if header["schema"] > SCHEMA:
@@ -82,7 +84,9 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     header = read_header(path)
     if header["kind"] != kind:
-        wanted = {"release": "released weights (weights.safetensors of a run)", "training": "a training checkpoint"}[kind]
+        wanted = {"release": "released weights (weights.safetensors of a run)", "training": "a training checkpoint"}[
+            kind
+        ]
         raise ValueError(f"{path} is a {header['kind']} file; wanted is {wanted}")
     return load_file(path), header
 

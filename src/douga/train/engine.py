@@ -78,7 +78,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in here.items() if there))
     if not here.get(name.split(":")[0], False):
-        raise ValueError(f"no device {name!r} here (there are: auto, {', '.join(k for k, there in here.items() if there)})")
+        raise ValueError(
+            f"no device {name!r} here (there are: auto, {', '.join(k for k, there in here.items() if there)})"
+        )
     return torch.device(name)
 
 
@@ -279,9 +281,8 @@ def train(
     described = json.loads(json.dumps(to_dict(experiment)))
 
     state = Run(experiment, where)
-    found = [path for path in (run / "checkpoint.safetensors", run / "previous.safetensors") if path.exists()]
     if resume:
-        header = _resume(state, found, described, run)
+        header = _resume(state, described, run)
         state.step, state.seconds = header["provenance"]["steps"], header["provenance"]["seconds"]
     elif run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} holds something already: go on with --resume, or give another folder with --out")
@@ -301,7 +302,9 @@ def train(
         "data": f"{type(source).__name__.lower()} ({len(source)} videos, {sum(source.lengths)} frames)",
         "data_digest": loader.digest,
         "licence": source.licence,
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(where)
+        if where.type == "cuda"
+        else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "processes": world,
         "precision": state.precision,
@@ -315,7 +318,7 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
         (run / "experiment.json").write_text(json.dumps(described, indent=2) + "\n")
     log = RunLog(run, state.step) if rank == 0 else None
-    shown = _shown(preview or source, experiment) if rank == 0 else None
+    shown = _shown(preview or source, experiment)
 
     def facts() -> dict[str, Any]:
         return provenance | {
@@ -335,7 +338,10 @@ def train(
         if path.exists():
             os.replace(path, previous)
         os.replace(fresh, path)
+        with state.averaged() as model:
+            checkpoint.save_release(release, model, facts(), experiment.method)
 
+    release = run / "weights.safetensors"
     stream = loader.stream(state.step)
     began = last_save = last_report = time.perf_counter()
     before, first_step, reported_step = state.seconds, state.step, state.step
@@ -347,7 +353,7 @@ def train(
             while steps is None or state.step < steps:
                 now = time.perf_counter()
                 over = minutes is not None and now - began > minutes * 60
-                if _agreed(over or stop.is_set(), where):
+                if _agreed(stop=over or stop.is_set(), device=where):
                     break
                 batch = next(stream).to(where)
                 waited += time.perf_counter() - now
@@ -356,8 +362,14 @@ def train(
                 try:
                     losses = state.train_step(batch)
                 except FloatingPointError as error:
-                    kept = f"; the last good checkpoint is {found[0]}" if (found := _checkpoints(run)) else ""
-                    raise FloatingPointError(f"{error}{kept}. A smaller lr (--set lr=...) or clip_norm may help") from None
+                    kept = (
+                        f"; the last good checkpoint is {found[0]}"
+                        if (found := _checkpoints(run))
+                        else "; there is no checkpoint yet"
+                    )
+                    raise FloatingPointError(
+                        f"{error}{kept}. A smaller lr (--set lr=...) or clip_norm may help"
+                    ) from None
                 for name, value in losses.items():
                     sums[name] = sums.get(name, torch.zeros((), device=where)) + value
                 state.seconds = before + time.perf_counter() - began
@@ -381,19 +393,16 @@ def train(
                     if log:
                         figures = {"clips_per_second": progress.clips_per_second, "waiting": progress.waiting}
                         log.scalars(state.step, progress.losses | figures)
-                if log and (state.step % experiment.strip_steps == 0 or last):
+                if log and state.step % experiment.strip_steps == 0:
                     log.strip(state.step, _strip(state, shown))
                 if time.perf_counter() - last_save > experiment.checkpoint_minutes * 60:
                     save()
                     last_save = time.perf_counter()
             save()
+            if log:
+                log.strip(state.step, _strip(state, shown))
             if stop.is_set():
                 raise KeyboardInterrupt
-        release = run / "weights.safetensors"
-        if log:
-            log.strip(state.step, _strip(state, shown))
-            with state.averaged() as model:
-                checkpoint.save_release(release, model, facts(), experiment.method)
         return release
     finally:
         stream.close()
@@ -402,12 +411,14 @@ def train(
 
 
 def _checkpoints(run: Path) -> list[Path]:
+    """Newest first."""
     return [path for path in (run / "checkpoint.safetensors", run / "previous.safetensors") if path.exists()]
 
 
-def _resume(state: Run, found: list[Path], described: dict[str, Any], run: Path) -> dict[str, Any]:
+def _resume(state: Run, described: dict[str, Any], run: Path) -> dict[str, Any]:
+    """Restore the newest checkpoint that is whole; returns its header."""
     errors = []
-    for path in found:
+    for path in _checkpoints(run):
         try:
             tensors, header = checkpoint.read(path, "training")
         except ValueError as error:  # a damaged one: the one before it is kept for this
@@ -415,13 +426,15 @@ def _resume(state: Run, found: list[Path], described: dict[str, Any], run: Path)
             continue
         if header["config"] != described:
             differing = [name for name in described if header["config"].get(name) != described[name]]
-            raise ValueError(f"{path} was made with other settings of {', '.join(differing)}: resume with the same ones")
+            raise ValueError(
+                f"{path} was made with other settings of {', '.join(differing)}: resume with the same ones"
+            )
         state.restore(tensors)
         return header
     raise ValueError("; ".join(errors) or f"nothing to resume: there is no checkpoint in {run}")
 
 
-def _agreed(stop: bool, device: torch.device) -> bool:
+def _agreed(*, stop: bool, device: torch.device) -> bool:
     """Whether any process wants to stop: all must leave the loop at the same step."""
     if processes()[1] == 1:
         return stop

@@ -1,0 +1,3 @@
+from douga.apps.cli import main
+
+main()

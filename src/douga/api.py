@@ -1,0 +1,351 @@
+"""The door: every face (the command line, notebooks, the studio) calls these functions and nothing else.
+
+Importing this module imports no torch; the first call that draws or trains does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from douga import __version__
+from douga.core.config import with_settings
+from douga.core.registry import METHODS, RECIPES, SOURCES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from douga.core.clip import Clip
+    from douga.core.contracts import Source, Synthesizer
+    from douga.train.engine import Progress
+
+DEFAULT_MODEL = "inbetween-weizmann"
+OUT_SUFFIXES = (".mp4", ".gif", "")  # no suffix: a folder of PNGs
+MEMORY_LIMIT_GIB = 8  # of finished frames; drawing takes a few times as much
+
+
+def weights() -> dict[str, Path]:
+    """The released weights that came with the package: name -> file."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
+
+
+def load(name: str | Path, device: str = "cpu") -> tuple[Synthesizer, dict[str, Any]]:
+    """Load something that draws.
+
+    name: released weights ("inbetween-weizmann"), a weight file, or a method without weights ("hold", "linear",
+    "flow"). device: where the model is put ("auto": the fastest there is); methods without weights stay on the CPU.
+    Returns the model in eval mode and what is known of it: its "method" and, for weights, all that the file's header
+    says, its "file" and "sha256". Raises ValueError for a name that is not there, a file that is not ours, truncated
+    or no release, or a device that is not here.
+    """
+    if str(name) in METHODS and str(name) not in weights():
+        kind = METHODS.load(str(name))
+        if hasattr(kind, "phases"):
+            raise ValueError(
+                f"the method {name} needs weights: name a released model or a weight file ({_there_are()})"
+            )
+        return kind(), {"method": str(name)}
+    path = _weight_file(name)
+
+    from douga.train.checkpoint import load_release
+    from douga.train.engine import pick_device
+
+    where = pick_device(device)
+    model, header = load_release(path)
+    return cast("Synthesizer", model.to(where)), {**header, "file": str(path), "sha256": _sha256(path)}
+
+
+def tween(
+    first: str | Path | Float[Tensor, "3 h w"],
+    last: str | Path | Float[Tensor, "3 h w"],
+    frames: int = 14,
+    samples: int = 4,
+    seed: int = 0,
+    model: str | Path = DEFAULT_MODEL,
+    fps: float = 25.0,
+    device: str = "auto",
+) -> Clip:
+    """Draw the frames between two key frames.
+
+    first, last: picture files, or (3, H, W) float32 RGB in [-1, 1]; both of one size.
+    frames: how many are drawn between them, 1 or more. samples: how many versions, 1 or more (a method that
+    draws the same every time gives one, and `made["note"]` says so). seed: 0 or more; the same seed gives the same
+    frames. fps: above 0, at most 1000. device: what `load` takes.
+    model: what `load` takes. A model that draws at one size gets the pictures centre-cropped and resized to it
+    (`made["given_at"]` and `made["drawn_at"]`, height and width in px).
+    Returns a Clip of (samples, 3, frames + 2, H, W) on the CPU: the key frames at the ends, as given at that size.
+    Raises ValueError or OSError with one sentence for a picture, a model or a number that cannot be used.
+    """
+    for what, number in {"frames": frames, "samples": samples}.items():
+        if number < 1:
+            raise ValueError(f"{what} must be 1 or more, not {number}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
+
+    import torch
+
+    from douga.core.clip import Clip, Request
+    from douga.video.io import read_image
+    from douga.video.ops import fit
+
+    keys = []
+    for given in (first, last):
+        picture = read_image(Path(given).expanduser()) if isinstance(given, (str, Path)) else given
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            raise ValueError(f"a key frame must be a tensor of shape (3, H, W), not {tuple(picture.shape)}")
+        keys.append(picture[None, :, None].cpu())  # (1, 3, 1, H, W)
+    sizes = [(key.shape[-2], key.shape[-1]) for key in keys]
+    if sizes[0] != sizes[1]:
+        (h0, w0), (h1, w1) = sizes
+        raise ValueError(
+            f"the first picture is {w0}x{h0} and the last is {w1}x{h1} (width x height): make both the same size"
+        )
+
+    drawer, known = load(model, device)
+    note = {}
+    if not drawer.stochastic and samples > 1:
+        note = {"note": f"{known['method']} draws the same every time, so there is 1 sample, not {samples}"}
+        samples = 1
+    height, width = drawer.size or sizes[0]
+    gibibytes = 12 * samples * (frames + 2) * height * width / 2**30
+    if gibibytes > MEMORY_LIMIT_GIB:
+        raise ValueError(
+            f"{samples} x {frames + 2} frames of {width}x{height} would take {gibibytes:.1f} GiB, the limit is"
+            f" {MEMORY_LIMIT_GIB}: ask for fewer samples or frames, or give smaller pictures"
+        )
+    place = next(drawer.parameters()).device if isinstance(drawer, torch.nn.Module) else "cpu"
+    start, end = (fit(key, drawer.size) if drawer.size else key for key in keys)
+    request = Request.tween(start[:, :, 0].to(place), end[:, :, 0].to(place), frames, fps)
+    with torch.no_grad():
+        drawn = drawer.synthesize(request, samples, torch.Generator().manual_seed(seed))
+    made = {
+        "method": known["method"],
+        "weights": {"name": Path(known["file"]).stem, "sha256": known["sha256"]} if "file" in known else None,
+        "seed": seed,
+        "frames": frames,
+        "samples": samples,
+        "version": __version__,
+        "given_at": list(sizes[0]),
+        "drawn_at": [height, width],
+        **note,
+    }
+    return Clip(drawn[:, 0].cpu(), request.mask, fps, made)
+
+
+def outputs(out: str | Path, samples: int = 1) -> list[Path]:
+    """Where `save` would put each sample: OUT; of several, OUT-1, OUT-2, ... before the suffix (folder: OUT/sample-1).
+
+    Raises ValueError or OSError where it could not: a suffix other than .mp4, .gif or none, a place that is not
+    writable, a folder in the place of a file or the other way round, a folder of PNGs that is not empty.
+    """
+    out = Path(out).expanduser().resolve()
+    if out.suffix.lower() not in OUT_SUFFIXES:
+        raise ValueError(
+            f"cannot write {out.name}: the name must end in .mp4 or .gif, or have no ending (a folder of PNGs)"
+        )
+    place = next(folder for folder in out.parents if folder.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(f"cannot write {out}: {place} is not a folder; choose another output")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write into the folder {place}: choose another output or change its permissions")
+    if not out.suffix and out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file: a folder of PNGs cannot have its name; choose another output")
+    if not out.suffix and out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(f"the folder {out} is not empty: choose another output or empty it")
+    if samples == 1:
+        paths = [out]
+    elif out.suffix:
+        paths = [out.with_name(f"{out.stem}-{number}{out.suffix}") for number in range(1, samples + 1)]
+    else:
+        paths = [out / f"sample-{number}" for number in range(1, samples + 1)]
+    for path in (*paths, _sheet(out)):
+        if path.suffix and path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: a file cannot have its name; choose another output")
+    return paths
+
+
+def save(clip: Clip, out: str | Path, *, sheet: bool = True) -> list[Path]:
+    """Write a clip as .mp4, .gif or, without an ending, a folder of PNGs: one for each sample (see `outputs`).
+
+    sheet: also a contact sheet OUT-sheet.png beside it, samples as rows, at most 16 frames of each as columns.
+    Returns what was written. All or nothing: until everything is complete, nothing of this call is to be seen and
+    files of the same names are untouched. Raises as `outputs` does, and OSError for a full disk.
+    """
+    from douga.video.io import write_image, write_video
+    from douga.video.ops import contact_sheet
+
+    out = Path(out).expanduser().resolve()
+    paths = outputs(out, len(clip.frames))
+    new_folders = [folder for folder in out.parents if not folder.exists()]  # the innermost first
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".douga-") as name:
+            stage = Path(name)
+            for path, frames in zip(paths, clip.frames, strict=True):
+                write_video(stage / path.relative_to(out.parent), frames, clip.fps)
+            if sheet:
+                paths = [*paths, _sheet(out)]
+                write_image(stage / _sheet(out).name, contact_sheet(clip.frames, columns=16))
+            for staged in sorted(stage.iterdir()):
+                os.replace(staged, out.parent / staged.name)
+    except BaseException:
+        if new_folders:
+            shutil.rmtree(new_folders[-1], ignore_errors=True)
+        raise
+    return paths
+
+
+def train(
+    recipe: str,
+    data: str | Path | None = None,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    settings: Iterable[str] = (),
+    device: str = "auto",
+    compile: bool = False,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callable[[Progress], None]] = (),
+) -> Path:
+    """Train a recipe and return the weight file.
+
+    recipe: a name of `douga list`. data: what `open_source` takes; None: the recipe's own.
+    steps, minutes: when to stop, one or the other; None: the recipe's number of steps. resume: go on with the run in
+    `out`. settings: changes to the recipe, "model.channels=32". compile: let torch compile the model. out: the run's
+    folder, by default `run_folder(recipe)`. callbacks: called with the Progress after each step that is reported.
+    Ctrl-C leaves a checkpoint in `out` and raises KeyboardInterrupt. Raises ValueError for an unknown recipe, setting,
+    source or device, or a run that is already there; FloatingPointError when the loss is no longer a number.
+    """
+    if steps is not None and minutes is not None:
+        raise ValueError("give steps or minutes, not both")
+    for what, number in {"steps": steps, "minutes": minutes}.items():
+        if number is not None and not 0 < number < float("inf"):
+            raise ValueError(f"{what} must be above 0, not {number}")
+    experiment = with_settings(RECIPES.load(recipe)(), settings)
+    if data is not None:
+        experiment = replace(experiment, data=str(data))
+    source = open_source(experiment.data, "train", experiment.size)
+    preview = open_source(experiment.data, "test", experiment.size) if "test" in source.splits else None
+    if preview and max(preview.lengths, default=0) < experiment.frames:
+        preview = None  # the held-out split of a small folder may be empty
+
+    from douga.train import engine
+
+    return engine.train(
+        experiment,
+        source,
+        run_folder(recipe) if out is None else Path(out).expanduser(),
+        preview=preview,
+        steps=steps,
+        minutes=minutes,
+        resume=resume,
+        device=device,
+        compile=compile,
+        callbacks=callbacks,
+    )
+
+
+def run_folder(recipe: str) -> Path:
+    """Where a recipe's run goes by default: runs/inbetween-small for inbetween/small."""
+    return Path("runs") / recipe.replace("/", "-")
+
+
+def open_source(spec: str | Path, split: str, size: tuple[int, int]) -> Source:
+    """Open one split of a set of videos at a size (height, width) in px.
+
+    spec: a source's name ("shapes", "weizmann": its files are looked for in DOUGA_CACHE/weizmann, by default
+    ~/.cache/douga/weizmann), "name:/path" for files elsewhere, or any folder of videos or of frame folders.
+    Raises ValueError for an unknown source or split, FileNotFoundError that says where missing files come from.
+    """
+    kind, root = _source(spec)
+    return kind(root, split, size)
+
+
+def data_check(spec: str | Path) -> dict[str, Any]:
+    """Open every split of a source and decode every video of it once, at 64x64 (8 of an endless one).
+
+    Returns {"source", "licence", "splits": {split: {"videos", "frames", "shortest", "longest", "damaged"}}}: lengths in
+    frames, names of the videos that cannot be read whole. Raises as `open_source` does.
+    """
+    kind, root = _source(spec)
+    splits = {}
+    for split in kind.splits:
+        source = kind(root, split, (64, 64))
+        damaged = [str(name) for name in getattr(source, "damaged", ())]
+        count = min(8, len(source)) if kind.endless else len(source)
+        for index in range(count):
+            try:
+                source.clip(index, 0, source.lengths[index])
+            except (ValueError, OSError):
+                damaged.append(source.names[index])
+        lengths = [source.lengths[index] for index in range(count)]
+        splits[split] = {
+            "videos": count,
+            "frames": sum(lengths),
+            "shortest": min(lengths, default=0),
+            "longest": max(lengths, default=0),
+            "damaged": list(dict.fromkeys(damaged)),
+        }
+    return {"source": str(spec), "licence": kind.licence, "splits": splits}
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """What a weight file is and how it was made.
+
+    path: a weight file or the name of released weights. Returns "file", "bytes", "sha256", and its header: kind
+    ("release" or "training"), method, config, provenance, parameters (how many). Raises ValueError for a file that is
+    not ours or is truncated.
+    """
+    from douga.train.checkpoint import read_header
+
+    path = _weight_file(path)
+    header = read_header(path)
+    size = {"bytes": path.stat().st_size, "parameters": header["parameters"]}
+    return {"file": str(path), "sha256": _sha256(path), **size, **header}
+
+
+def _weight_file(name: str | Path) -> Path:
+    path = weights().get(str(name), Path(name).expanduser())
+    if not path.is_file():
+        raise ValueError(f"unknown model {str(name)!r}: no such file, and {_there_are()}")
+    return path
+
+
+def _there_are() -> str:
+    free = [name for name in METHODS if name not in weights() and not hasattr(METHODS.load(name), "phases")]
+    return f"there are the weights {', '.join(weights()) or '(none)'} and the methods {', '.join(free)}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sheet(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-sheet.png")
+
+
+def _source(spec: str | Path) -> tuple[Any, Path | None]:
+    name, colon, place = str(spec).partition(":")
+    if name in SOURCES and (place or not colon):
+        kind = SOURCES.load(name)
+        if place or kind.endless:
+            return kind, Path(place).expanduser() if place else None
+        if name == "folder":
+            raise ValueError("the source folder needs a place: write folder:/path, or the path alone")
+        return kind, Path(os.environ.get("DOUGA_CACHE", "~/.cache/douga")).expanduser() / name
+    if Path(spec).expanduser().is_dir():
+        return SOURCES.load("folder"), Path(spec).expanduser()
+    raise ValueError(
+        f"unknown source {str(spec)!r}: neither a folder nor one of {', '.join(SOURCES)} (name or name:/path)"
+    )

@@ -1,0 +1,212 @@
+"""The command line: parse, call the api, show. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import douga
+from douga import api
+from douga.core.registry import METHODS, RECIPES, SOURCES
+
+if TYPE_CHECKING:
+    from douga.train.engine import Progress
+
+app = typer.Typer(
+    help="Video from sparse conditions: give the few things you know, see what may lie between.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at sets of videos.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+
+
+def main() -> None:
+    """Run the command in sys.argv. What a user can mend is one sentence on stderr and exit code 2.
+
+    With DOUGA_DEBUG set, it is the traceback.
+    """
+    try:
+        app(prog_name="douga")
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("DOUGA_DEBUG"):
+            raise
+        sentence = str(error)
+        if isinstance(error, OSError) and error.filename:  # the system's own: without its number
+            sentence = f"{error.filename}: {error.strerror}"
+        print("douga:", " ".join(sentence.split()) or type(error).__name__, file=sys.stderr)
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"douga {douga.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def tween(
+    first: Annotated[Path, typer.Argument(help="picture of the first key frame")],
+    last: Annotated[Path, typer.Argument(help="picture of the last key frame, of the same size")],
+    frames: Annotated[int, typer.Option(help="how many to draw between them")] = 14,
+    samples: Annotated[int, typer.Option(help="how many different versions")] = 4,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="released weights or a weight file", show_default=api.DEFAULT_MODEL),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="linear|flow|hold", help="draw without weights, instead of --model")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="frames per second")] = 25.0,
+    out: Annotated[Path, typer.Option(help=".mp4, .gif, or no ending for a folder of PNGs")] = Path("tween.mp4"),
+    device: Device = "auto",
+) -> None:
+    """Draw the frames between two key frames: a video for each sample, and a contact sheet with the samples as rows."""
+    if model and method:
+        raise ValueError("give --model or --method, not both")
+    if method:
+        METHODS.load(method)  # an unknown one is an error that lists the methods, not the weights
+    api.outputs(out)  # before the work, not after it
+    clip = api.tween(first, last, frames, samples, seed, method or model or api.DEFAULT_MODEL, fps, device)
+    written = api.save(clip, out)
+    made: Mapping[str, Any] = clip.made
+    given, drawn = (f"{width}x{height}" for height, width in (made["given_at"], made["drawn_at"]))
+    if not method:
+        typer.echo(f"{model or api.DEFAULT_MODEL}: {made['method']}, drew at {drawn}")
+    if given != drawn:
+        typer.echo(f"the pictures of {given} were centre-cropped and resized to {drawn}")
+    if "note" in made:
+        typer.echo(made["note"])
+    for path in written:
+        typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="see `douga list`")],
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="NAME, NAME:/PATH or a folder; by default the recipe's own")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="train by the clock")] = None,
+    steps: Annotated[int | None, typer.Option(help="by default the recipe's own")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="change a setting; may be repeated")
+    ] = None,
+    device: Device = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="let torch compile the model")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="the run's folder; by default runs/RECIPE")] = None,
+) -> None:
+    """Train a recipe. Ctrl-C leaves a checkpoint; --resume goes on from it."""
+    from rich import progress as rich_progress
+    from rich.console import Console
+    from rich.table import Column
+
+    run = out or api.run_folder(recipe)
+    text = rich_progress.TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    started = time.monotonic()
+    bar = rich_progress.Progress(rich_progress.BarColumn(bar_width=16), text, console=Console(stderr=True))
+    task = bar.add_task("", total=1.0)
+    try:
+        with ExitStack() as shown:
+
+            def show(now: Progress) -> None:
+                if not bar.live.is_started:  # not before: what is wrong with the arguments is one line alone
+                    shown.enter_context(bar)
+                spent, left = time.monotonic() - started, now.seconds_left
+                parts = [f"step {now.step}" + (f"/{now.steps}" if now.steps else "")]
+                if left is not None:
+                    parts.append(f"{timedelta(seconds=max(0, round(left)))} left")
+                    bar.update(task, completed=spent / max(spent + left, 1e-9))
+                parts += [f"{now.clips_per_second:.1f} clips/s", f"waiting {now.waiting:.0%}"]
+                parts += [f"{term} {value:.3g}" for term, value in now.losses.items()]
+                bar.update(task, description="  ".join(parts))
+
+            weights = api.train(
+                recipe,
+                data,
+                steps=steps,
+                minutes=minutes,
+                resume=resume,
+                settings=settings or (),
+                device=device,
+                compile=compile,
+                out=run,
+                callbacks=[show],
+            )
+    except KeyboardInterrupt:
+        if not (run / "checkpoint.safetensors").exists():
+            typer.echo("stopped before the first step: there is no checkpoint", err=True)
+            raise typer.Exit(130) from None
+        again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        typer.echo(
+            f"stopped; the checkpoint is in {run}; go on with: {shlex.join(['douga', *again, '--resume'])}", err=True
+        )
+        raise typer.Exit(130) from None
+    typer.echo(f"wrote {weights}")
+
+
+@app.command("list")
+def list_() -> None:
+    """Methods, sources, recipes and released weights."""
+    for title, rows in {
+        "methods": {name: row.summary for name, row in METHODS.items()},
+        "sources": {name: row.summary for name, row in SOURCES.items()},
+        "recipes": {name: row.summary for name, row in RECIPES.items()},
+        "weights": {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in api.weights().items()},
+    }.items():
+        typer.echo(f"{title}:")
+        for name, text in rows.items():
+            typer.echo(f"  {name:<28}{text}")
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a weight file or the name of released weights")],
+) -> None:
+    """What a weight file is and how it was made."""
+    _show(api.info(file))
+
+
+@data_app.command("check")
+def check(source: Annotated[str, typer.Argument(help="NAME, NAME:/PATH or a folder")]) -> None:
+    """Open every split of a source and decode every video of it once."""
+    _show(api.data_check(source))
+
+
+def _show(facts: Mapping[str, Any]) -> None:
+    def lines(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in values.items():
+            if isinstance(value, Mapping) and value:
+                yield from lines(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value if isinstance(value, str) else json.dumps(value)
+
+    rows = list(lines(facts, ""))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        typer.echo(f"{name:<{width}}  {text}")

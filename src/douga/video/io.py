@@ -1,0 +1,302 @@
+"""Pictures and videos in and out of files. The only room where codecs and uint8 (T, H, W, C) live.
+
+Inside douga a picture is (3, H, W) and a video (3, T, H, W): float32, RGB in [-1, 1]. Colour profiles are not applied.
+Whatever is written is written beside its destination first and then moved there: a file is whole, or it is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import Colorspace, VideoReformatter
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from douga.video.ops import fit
+
+MAX_PIXELS = 64_000_000  # of one picture or one frame: 800 MB as float32
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts", ".3gp", ".gif"}
+)
+# Playlists and the like stay out: they are short texts that make the decoder open other files and addresses.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg"
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether the name is one of a video file or an animated GIF."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def to_uint8(frames: Float[Tensor, "3 t h w"]) -> UInt8[np.ndarray, "t h w 3"]:
+    """[-1, 1] to 0-255, rounded; what lies outside is clamped. Raises ValueError for NaN."""
+    if frames.isnan().any():
+        raise ValueError("the frames hold values that are not numbers (NaN), so they cannot be written")
+    scaled = ((frames.detach() + 1) * 127.5).round().clamp(0, 255).byte()
+    return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+
+def from_uint8(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "3 t h w"]:
+    """0-255 to [-1, 1]; `to_uint8` gives every value back."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def read_image(path: str | Path) -> Float[Tensor, "3 h w"]:
+    """Any picture that Pillow reads, upright as its EXIF orientation says, grey as RGB.
+
+    Transparency is laid on white. 16-bit grey keeps its 16 bits, colour is read with 8; float grey must lie in [0, 1].
+    Of an animated file, the first frame.
+    Raises FileNotFoundError, or ValueError for what is no picture, is damaged, or has more than MAX_PIXELS pixels.
+    """
+    with _picture(path) as picture:
+        return _pixels(ImageOps.exif_transpose(picture))
+
+
+def read_video(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    length: int | None = None,
+    *,
+    tolerant: bool = False,
+) -> tuple[Float[Tensor, "3 t h w"], float]:
+    """The frames and the frames per second of a video file, an animated GIF, or a folder of pictures.
+
+    Frames count in the order of decoding (2.png before 10.png in a folder, with 25 fps) and are turned upright; where
+    they are not evenly spaced in time, fps is their average rate.
+
+    size: (height, width); each frame is cut to this aspect around its centre and resized as soon as it is decoded.
+    start, length: the first frame and how many; by default all.
+    tolerant: accept that a damaged video gives fewer frames than it says it has.
+    Raises FileNotFoundError, or ValueError for what is no video, is damaged, or has too few frames or too large ones.
+    """
+    path = Path(path)
+    if start < 0 or (length is not None and length < 1):
+        raise ValueError(f"start must be 0 or more and length 1 or more, not {start} and {length}")
+    stop = None if length is None else start + length
+    source: Iterator[tuple[float, Tensor]]
+    if path.is_dir():
+        pictures = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        if not pictures:
+            raise ValueError(f"the folder {path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        pictures.sort(key=lambda p: [int(s) if i % 2 else s for i, s in enumerate(re.split("([0-9]+)", p.name))])
+        source = ((25.0, read_image(picture)) for picture in pictures[start:stop])
+    else:
+        _check_file(path, "video")
+        with path.open("rb") as file:
+            is_gif = file.read(4) == b"GIF8"
+        source = islice(_gif(path) if is_gif else _stream(path, tolerant=tolerant), start, stop)
+    fps, frames = 25.0, []
+    for fps, frame in source:  # noqa: B007  (the last one's fps is returned)
+        frames.append(frame if size is None else fit(frame, size))
+        if frame.shape != frames[0].shape and size is None:
+            (h, w), (first_h, first_w) = frame.shape[1:], frames[0].shape[1:]
+            raise ValueError(
+                f"frame {start + len(frames) - 1} of {path} is {w}x{h} and the first one {first_w}x{first_h}: "
+                "give the size that all are to be brought to"
+            )
+    if not frames or (length is not None and len(frames) < length):
+        wanted = f"{length} from frame {start} on" if length is not None else f"those from frame {start} on"
+        raise ValueError(
+            f"{path} has only {start + len(frames) if frames else 'fewer'} frames; {wanted} were asked for"
+        )
+    return torch.stack(frames, dim=1), fps
+
+
+def write_image(path: str | Path, frame: Float[Tensor, "3 h w"]) -> None:
+    """Write a picture in the format of the suffix, over what is there. ValueError for an unknown suffix, OSError."""
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"cannot write a picture to {path}: the name must end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    pixels = to_uint8(frame[:, None])[0]
+    with _beside(path) as draft:
+        Image.fromarray(pixels).save(draft, quality=95, subsampling=0)
+
+
+def write_video(path: str | Path, frames: Float[Tensor, "3 t h w"], fps: float) -> None:
+    """Write a video in the form of the name: .mp4 (H.264), .gif, or no suffix for a folder of 0000.png, 0001.png, ...
+
+    The same frames give the same bytes. A file is written over; a folder must be new or empty. H.264 needs even sides:
+    an odd one gets one more row or column, a copy of the edge. A GIF joins equal frames into one that is shown longer.
+    Raises ValueError for an unknown suffix or an fps outside 0.01 to 1000, OSError where it cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".mp4", ".gif", ""):
+        raise ValueError(
+            f"cannot write a video to {path}: the name must end in .mp4 or .gif, or have no suffix (a folder of PNGs)"
+        )
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must lie between 0.01 and 1000, not {fps}")
+    if 0 in frames.shape:
+        raise ValueError(f"there is nothing to write to {path}: the video's shape is {tuple(frames.shape)}")
+    pixels = to_uint8(frames)
+    with _beside(path) as draft:
+        if suffix == ".mp4":
+            _write_mp4(draft, pixels, fps)
+        elif suffix == ".gif":
+            # Delays are whole 1/100 s: rounding the running time keeps the whole in step.
+            ends = [round(100 * (i + 1) / fps) for i in range(len(pixels))]
+            delays = [10 * max(end - begin, 1) for begin, end in zip([0, *ends], ends, strict=False)]
+            first, *others = [Image.fromarray(frame).quantize(256) for frame in pixels]
+            first.save(draft, save_all=True, append_images=others, duration=delays, loop=0)
+        else:
+            draft.mkdir()
+            for i, frame in enumerate(pixels):
+                Image.fromarray(frame).save(draft / f"{i:04d}.png")
+
+
+def _check_file(path: Path, kind: str) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a {kind}")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is an empty file, not a {kind}")
+
+
+@contextmanager
+def _picture(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture, and say in one sentence what is wrong with it, now or while it is decoded."""
+    path = Path(path)
+    _check_file(path, "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is the lower one
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                if picture.format == "EPS":
+                    raise ValueError("PostScript is a program, and is not run")
+                yield picture
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that can be read") from None
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{path} has more than the {MAX_PIXELS:,} pixels that are the limit: make it smaller"
+        ) from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        raise ValueError(f"{path} is damaged or of a kind that cannot be read: {error}") from error
+
+
+def _pixels(picture: Image.Image) -> Float[Tensor, "3 h w"]:
+    if picture.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would clip to 8
+        grey = torch.from_numpy(np.array(picture, dtype=np.float32))
+        top = 1 if picture.mode == "F" else 65535
+        if not (grey.min() >= 0 and grey.max() <= top):
+            raise ValueError(f"its values must lie between 0 and {top}")
+        if "transparency" in picture.info:
+            grey[grey == picture.info["transparency"]] = top
+        return (grey / top * 2 - 1).expand(3, -1, -1).contiguous()
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return from_uint8(np.array(picture.convert("RGB"))[None])[:, 0]
+
+
+def _gif(path: Path) -> Iterator[tuple[float, Float[Tensor, "3 h w"]]]:
+    with _picture(path) as picture:
+        seconds = 0.0
+        for i in range(count := getattr(picture, "n_frames", 1)):
+            picture.seek(i)
+            seconds += (picture.info.get("duration") or 100) / 1000  # browsers show a frame without a time for 0.1 s
+        for i in range(count):
+            picture.seek(i)
+            yield count / seconds, _pixels(picture)
+
+
+def _stream(path: Path, *, tolerant: bool) -> Iterator[tuple[float, Float[Tensor, "3 h w"]]]:
+    decoded = claimed = 0
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    try:
+        with av.open(str(path), metadata_errors="replace", container_options=options) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None or stream.codec_context is None:
+                raise ValueError(f"{path} holds no pictures that can be decoded")
+            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+                raise ValueError(f"the frames of {path} have more than the {MAX_PIXELS:,} pixels that are the limit")
+            stream.thread_type = "AUTO"
+            fps = float(stream.average_rate or stream.guessed_rate or 25)
+            claimed = stream.frames  # 0: the container does not say
+            to_rgb = VideoReformatter()
+            for packet in container.demux(stream):
+                # Not lost: what an edit list cuts off, and the one byte that follows two frames packed into one.
+                claimed -= packet.is_discard or packet.size == 1
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:
+                    if not tolerant:
+                        raise
+                    continue
+                for frame in frames:
+                    decoded += 1
+                    upright = np.rot90(to_rgb.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90)
+                    yield fps, from_uint8(upright[None].copy())[:, 0]
+    except av.error.FFmpegError as error:
+        if decoded == 0:
+            raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from error
+        if not tolerant:
+            of = f" of {claimed}" if claimed > 0 else ""
+            raise ValueError(
+                f"{path} is damaged: only {decoded}{of} frames could be decoded ({error.strerror})"
+            ) from error
+    if decoded == 0 or (decoded < claimed and not tolerant):
+        raise ValueError(f"{path} is damaged: only {decoded} of {max(claimed, 0) or 'its'} frames could be decoded")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path in a new hidden folder beside `path`; what is written there is moved to `path` if nothing fails."""
+    if path.suffix and path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; choose another name")
+    if not path.suffix and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"cannot write the folder {path}: it is already there and not empty; choose another name")
+    made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
+    done = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".douga-", dir=path.parent) as draft:
+            yield Path(draft) / path.name
+            os.replace(Path(draft) / path.name, path)
+        done = True
+    except (OSError, av.error.FFmpegError) as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if not done:
+            for folder in made:
+                with suppress(OSError):  # it was not made after all, or somebody else has put something there
+                    folder.rmdir()
+
+
+def _write_mp4(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> None:
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    container_options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no date, no version
+    with av.open(str(path), "w", format="mp4", container_options=container_options) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.options = {"crf": "12", "threads": "4"}  # the bytes depend on the number of threads
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            # With these instructions x264 lets stale memory decide how small pictures are coded; the others agree.
+            stream.options = {**stream.options, "x264-params": "asm=avx2"}
+        codec = stream.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = 1  # BT.709, 16-235
+        to_yuv = VideoReformatter()
+        for i, pixels in enumerate(frames):
+            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = to_yuv.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

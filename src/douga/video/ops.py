@@ -1,0 +1,60 @@
+"""Pure tensor functions on pictures and videos: float32, RGB in [-1, 1], height and width last."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def resize(video: Float[Tensor, "*axes h w"], size: tuple[int, int]) -> Float[Tensor, "*axes h2 w2"]:
+    """(..., H, W) to (..., *size), in [-1, 1]: antialiased; bilinear down, bicubic as soon as one side grows."""
+    assert min(size) > 0, size
+    if tuple(video.shape[-2:]) == tuple(size):
+        return video
+    grows = size[0] > video.shape[-2] or size[1] > video.shape[-1]
+    planes = video.reshape(1, -1, *video.shape[-2:])
+    resized = F.interpolate(planes, size, mode="bicubic" if grows else "bilinear", align_corners=False, antialias=True)
+    return resized.reshape(*video.shape[:-2], *size).clamp(-1, 1)  # bicubic overshoots
+
+
+def fit(video: Float[Tensor, "*axes h w"], size: tuple[int, int]) -> Float[Tensor, "*axes h2 w2"]:
+    """Cut the largest centred piece that has the aspect of `size` (height, width), then resize it."""
+    height, width = video.shape[-2:]
+    cut_height = max(1, min(height, round(width * size[0] / size[1])))
+    cut_width = max(1, min(width, round(height * size[1] / size[0])))
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    return resize(video[..., top : top + cut_height, left : left + cut_width], size)
+
+
+def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b c h w"]:
+    """Draw pixel (y, x) from `frame` at (y + flow[:, 1], x + flow[:, 0]): bilinear, beyond the border its nearest one.
+
+    flow: in pixels, x first, from the frame being drawn to `frame`.
+    """
+    height, width = frame.shape[-2:]
+    # float32 always: in half precision a coordinate beyond 256 px is off by a quarter of a pixel and more.
+    x = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0].float()  # (B, H, W)
+    y = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1].float()
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
+    warped = F.grid_sample(frame.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return warped.to(frame.dtype)
+
+
+def contact_sheet(
+    rows: Float[Tensor, "r 3 t h w"], pad: int = 2, columns: int | None = None
+) -> Float[Tensor, "3 h2 w2"]:
+    """One picture of several clips: a clip in each row, its frames side by side, white gaps of `pad` pixels between.
+
+    columns: at most so many frames of a row, evenly spaced, the first and the last among them. ValueError below 1.
+    """
+    if columns is not None:
+        if columns < 1:
+            raise ValueError(f"a contact sheet has 1 or more columns, not {columns}")
+        if columns < rows.shape[2]:
+            rows = rows[:, :, torch.linspace(0, rows.shape[2] - 1, columns).round().long()]
+    tiles = F.pad(rows, (0, pad, 0, pad), value=1.0)
+    _, _, frames, height, width = tiles.shape
+    sheet = tiles.permute(1, 0, 3, 2, 4).reshape(3, len(rows) * height, frames * width)
+    return sheet[:, : len(rows) * height - pad, : frames * width - pad]

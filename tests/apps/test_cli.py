@@ -1,0 +1,289 @@
+"""What is typed, what is shown, which exit code, and what lies in the folder afterwards."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from douga import api
+from douga.apps import cli
+from douga.video import io
+
+Douga = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def douga(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Douga:
+    """Run a command in a folder with a.png, b.png (48x40): exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOUGA_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    for seed, name in enumerate(("a.png", "b.png")):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["douga", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train") / "run"
+    api.train("inbetween/tiny", "shapes", steps=1, device="cpu", out=folder)
+    return folder
+
+
+def listing(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_tween_by_a_method(douga: Douga) -> None:
+    code, out, _ = douga("tween", "a.png", "b.png", "--method", "linear", "--frames", "3", "--out", "t.gif")
+    assert code == 0
+    assert re.findall(r"wrote (\S+)", out) == ["t.gif", "t-sheet.png"]
+    assert io.read_video(Path("t.gif"))[0].shape[1] == 5
+
+
+def test_tween_by_a_model_says_what_it_is_and_repeats_to_the_byte(
+    douga: Douga, run_folder: Path, tmp_path: Path
+) -> None:
+    model = str(run_folder / "weights.safetensors")
+
+    def drawn(name: str, seed: str) -> list[bytes]:
+        asked = ["--model", model, "--samples", "2", "--seed", seed, "--device", "cpu", "--out", f"{name}.mp4"]
+        code, out, _ = douga("tween", "a.png", "b.png", *asked)
+        assert code == 0
+        assert "inbetween-gan" in out
+        assert "48x40" in out
+        assert re.search(r"drew at (\d+)x\1", out)
+        return [Path(path).read_bytes() for path in re.findall(r"wrote (\S+)", out)]
+
+    once = drawn("x", "5")
+    assert len(once) == 3
+    assert once == drawn("y", "5")
+    assert all(one != other for one, other in zip(once, drawn("z", "6"), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["alpha", "grey16"])
+def test_tween_takes_alpha_and_16_bits(douga: Douga, kind: str) -> None:
+    shape, mode = ((20, 20, 4), np.uint8) if kind == "alpha" else ((20, 20), np.uint16)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape).astype(mode)).save("odd.png")
+    code, _, _ = douga("tween", "odd.png", "odd.png", "--method", "hold", "--out", "t.gif")
+    assert code == 0
+    assert Path("t.gif").exists()
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
+    """A folder with two good pictures and one of each bad file."""
+    folder = tmp_path_factory.mktemp("spoiled")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (48, 40)).save(folder / name)
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("this is not a picture")
+    Image.effect_noise((48, 40), 50).convert("RGB").save(folder / "whole.jpg")
+    whole = (folder / "whole.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("1", (10_500, 10_000)).save(folder / "huge.png")
+    Image.new("RGB", (20, 30)).save(folder / "small.png")
+    weights = (run_folder / "weights.safetensors").read_bytes()
+    (folder / "truncated.safetensors").write_bytes(weights[: len(weights) // 2])
+    (folder / "stub.safetensors").write_bytes(weights[:5])
+    (folder / "zero.safetensors").touch()
+    (folder / "foreign.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (folder / "pickle.pt").write_bytes(b"\x80\x04}\x94.")
+    (folder / "file").touch()
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").touch()
+    (folder / "locked").mkdir()
+    return folder
+
+
+LINEAR = ("--method", "linear")
+
+
+BAD = [
+    (("tween", "missing.png", "b.png", *LINEAR), "missing.png"),
+    (("tween", "a.png", "missing.png", *LINEAR), "missing.png"),
+    (("tween", "full", "b.png", *LINEAR), "full"),
+    (("tween", "empty.png", "b.png", *LINEAR), "empty.png"),
+    (("tween", "text.png", "b.png", *LINEAR), "text.png"),
+    (("tween", "truncated.jpg", "b.png", *LINEAR), "truncated.jpg"),
+    (("tween", "huge.png", "huge.png", *LINEAR), "huge.png has more than the .* pixels"),
+    (("tween", "a.png", "small.png", *LINEAR), "48x40 .* 20x30"),
+    (("tween", "a.png", "b.png", *LINEAR, "--frames", "0"), "frames must be 1 or more, not 0"),
+    (("tween", "a.png", "b.png", *LINEAR, "--frames", "-3"), "frames must be 1 or more, not -3"),
+    (("tween", "a.png", "b.png", *LINEAR, "--samples", "0"), "samples must be 1 or more"),
+    (("tween", "a.png", "b.png", *LINEAR, "--fps", "0"), "fps"),
+    (("tween", "a.png", "b.png", *LINEAR, "--model", "inbetween-weizmann"), "--model or --method, not both"),
+    (("tween", "a.png", "b.png", "--method", "liner"), "did you mean 'linear'"),
+    (("tween", "a.png", "b.png", "--model", "no-such-model"), "unknown model 'no-such-model'.*linear"),
+    (("tween", "a.png", "b.png", "--model", "truncated.safetensors"), "truncated.safetensors"),
+    (("tween", "a.png", "b.png", "--model", "stub.safetensors"), "stub.safetensors"),
+    (("tween", "a.png", "b.png", "--model", "zero.safetensors"), "zero.safetensors"),
+    (("tween", "a.png", "b.png", "--model", "foreign.safetensors"), "foreign.safetensors"),
+    (("tween", "a.png", "b.png", "--model", "pickle.pt"), "pickle.pt"),
+    (("tween", "a.png", "b.png", "--model", "a.png"), "a.png"),
+    (("tween", "a.png", "b.png", *LINEAR, "--out", "t.avi"), "t.avi"),
+    (("tween", "a.png", "b.png", *LINEAR, "--out", "file/t.mp4"), "file is not a folder"),
+    (("tween", "a.png", "small.png", *LINEAR, "--out", "new/t.mp4"), "48x40 .* 20x30"),
+    (("tween", "a.png", "b.png", *LINEAR, "--out", "full"), "full is not empty"),
+    (("tween", "a.png", "b.png", *LINEAR, "--out", "locked/t.mp4"), "cannot write into the folder .*locked"),
+    (("info", "truncated.safetensors"), "truncated.safetensors"),
+    (("info", "foreign.safetensors"), "foreign.safetensors"),
+    (("info", "no-such-model"), "unknown model"),
+    (
+        ("train", "inbetween/tiny", "--data", "shapes", "--steps", "1", "--set", "model.nonsense=1"),
+        "valid here: model\\.",
+    ),
+    (("train", "inbetween/tiny", "--data", "shapes", "--steps", "1", "--set", "nonsense=1"), "valid here: .*batch"),
+    (("train", "inbetween/tiny", "--data", "nowhere", "--steps", "1"), "unknown source 'nowhere'"),
+    (("train", "inbetween/huge", "--steps", "1"), "unknown recipe"),
+    (("train", "inbetween/tiny", "--steps", "1", "--minutes", "1"), "not both"),
+    (("data", "check", "nowhere"), "unknown source 'nowhere'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input(
+    douga: Douga, spoiled: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """One sentence, exit code 2, and no file left behind."""
+    monkeypatch.chdir(spoiled)
+    # Not chmod: it does not stop root, who runs the tests in many containers.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")
+    before = listing(spoiled)
+    code, out, err = douga(*arguments)
+    assert code == 2
+    assert err.startswith("douga: ")
+    assert re.search(sentence, err)
+    assert err.count("\n") == 1
+    assert "[Errno" not in err
+    assert out == ""
+    assert listing(spoiled) == before
+
+
+def test_a_training_checkpoint_is_no_release(douga: Douga, run_folder: Path, tmp_path: Path) -> None:
+    others = [path for path in run_folder.rglob("*.safetensors") if path.name != "weights.safetensors"]
+    assert others
+    before = listing(tmp_path)
+    code, _, err = douga("tween", "a.png", "b.png", "--model", str(others[0]))
+    assert code == 2
+    assert err.startswith("douga: ")
+    assert err.count("\n") == 1
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("arguments", [("tween", "a.png"), ("tween", "a.png", "b.png", "--frames", "x"), ("draw",)])
+def test_bad_usage_is_2_as_well(douga: Douga, arguments: tuple[str, ...]) -> None:
+    assert douga(*arguments)[0] == 2
+
+
+def test_debug_shows_the_traceback(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOUGA_DEBUG", "1")
+    with pytest.raises(ValueError, match="frames"):
+        douga("tween", "a.png", "b.png", "--method", "linear", "--frames", "0")
+
+
+def test_train_then_info(douga: Douga) -> None:
+    code, out, err = douga("train", "inbetween/tiny", "--data", "shapes", "--steps", "2", "--device", "cpu")
+    assert code == 0
+    assert "wrote runs/inbetween-tiny/weights.safetensors" in out
+    assert "step 2/2" in err
+    assert "clips/s" in err
+    assert "left" in err
+    code, out, _ = douga("info", "runs/inbetween-tiny/weights.safetensors")
+    assert code == 0
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert facts["method"] == "inbetween-gan"
+    assert int(facts["parameters"]) > 0
+    assert facts["kind"] == "release"
+
+
+def test_stopped_training_says_how_to_go_on(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = api.train
+
+    def interrupted(*arguments: Any, callbacks: list, **options: Any) -> Path:
+        return train(*arguments, callbacks=[*callbacks, lambda _: signal.raise_signal(signal.SIGINT)], **options)
+
+    monkeypatch.setattr(api, "train", interrupted)
+    asked = ["train", "inbetween/tiny", "--data", "shapes", "--steps", "9", "--device", "cpu", "--out", "my run"]
+    code, _, err = douga(*asked)
+    assert code == 130
+    last = err.splitlines()[-1]
+    assert last.startswith("stopped; the checkpoint is in my run; go on with: ")
+    assert last.endswith("--out 'my run' --resume")
+    assert not Path("my run/weights.safetensors").exists()
+    monkeypatch.setattr(api, "train", train)
+    code, out, _ = douga(*asked, "--resume")
+    assert code == 0
+    assert "wrote my run/weights.safetensors" in out
+
+
+def test_stopped_before_the_first_step_promises_no_checkpoint(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "train", interrupted)
+    code, _, err = douga("train", "inbetween/tiny")
+    assert code == 130
+    assert err.splitlines()[-1] == "stopped before the first step: there is no checkpoint"
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(*_: object, **__: object) -> Path:
+        raise FloatingPointError("the loss is NaN at step 7;\n the checkpoint of step 5 is kept")
+
+    monkeypatch.setattr(api, "train", diverged)
+    code, _, err = douga("train", "inbetween/tiny")
+    assert code == 2
+    assert err.splitlines()[-1] == "douga: the loss is NaN at step 7; the checkpoint of step 5 is kept"
+
+
+def test_data_check_shows_every_split(douga: Douga) -> None:
+    code, out, _ = douga("data", "check", "shapes")
+    assert code == 0
+    assert "splits.train.videos" in out
+    assert "licence" in out
+
+
+def test_list_names_every_row(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "weights", lambda: {"some-weights": Path("a.png")})
+    code, out, _ = douga("list")
+    names = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
+    assert code == 0
+    assert names == {*cli.METHODS, *cli.SOURCES, *cli.RECIPES, "some-weights"}
+
+
+def test_version(douga: Douga) -> None:
+    code, out, _ = douga("--version")
+    assert code == 0
+    assert re.fullmatch(r"douga \d+\.\d+\.\d+\S*\n", out)
+
+
+@pytest.mark.parametrize("command", ["--help", "list"])
+def test_answers_without_torch(command: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "douga", command], capture_output=True, text=True, check=True
+    )
+    imported = {
+        line.rpartition("|")[2].strip() for line in found.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert "douga.apps.cli" in imported
+    assert not imported & {"torch", "cv2", "av"}
