@@ -11,7 +11,7 @@ from torch import Tensor
 
 from douga.core.clip import Batch, Request
 from douga.core.registry import RECIPES
-from douga.models.inbetween_gan import Config, FusionBlock, InbetweenGAN, VideoCritic, Window
+from douga.models.inbetween_gan import Config, FusionBlock, InbetweenGAN, VideoCritic, VideoGenerator, Window
 
 TINY = Config(size=(32, 32), noise=8, channels=4, width=4, critic_width=4, blocks=3)
 
@@ -87,7 +87,7 @@ def test_ablations_lack_what_their_names_say() -> None:
         naive = InbetweenGAN(replace(TINY, generator="naive"))
     assert wo_fusion.generator.latent.stages[0][0].gates.out_channels == TINY.channels  # the learned noise alone
     assert not hasattr(naive.generator, "latent")
-    assert naive.generator.video.to_full.stride == (2, 2, 2)
+    assert naive.generator.video.layers[-1].stride == (2, 2, 2)
 
 
 @pytest.mark.parametrize("generator", ["full", "wo-fusion", "naive"])
@@ -108,7 +108,7 @@ def test_time_is_doubled_to_sixteen_frames_and_any_number_is_drawn(generator: st
 
 def test_samples_do_not_depend_on_their_neighbours() -> None:
     torch.manual_seed(0)
-    model = InbetweenGAN(replace(TINY, skips=True)).eval()
+    model = InbetweenGAN(replace(TINY, background=True)).eval()
     first, last = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
     noise = torch.randn(4, TINY.noise)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_paper_recipe_is_purely_adversarial() -> None:
     out, _ = model(window, None)
     assert set(model.losses("generator", window, out)) == {"adversarial/video", "adversarial/image"}
     config = RECIPES.load("inbetween/paper")().model
-    assert (config.reconstruction, config.feature_matching, config.skips, config.best_of) == (0, 0, False, 1)
+    assert (config.reconstruction, config.feature_matching, config.background, config.best_of) == (0, 0, False, 1)
     assert config.critic_frames == 14
 
 
@@ -170,3 +170,18 @@ def test_what_it_cannot_draw_is_refused() -> None:
         model.synthesize(Request(video, mask), 1, torch.Generator())
     with pytest.raises(ValueError, match="multiples of 16"):
         InbetweenGAN(replace(TINY, size=(40, 40)))
+
+
+def test_the_background_shows_only_where_the_key_frames_agree() -> None:
+    torch.manual_seed(0)
+    video = VideoGenerator(replace(TINY, background=True)).eval()
+    with torch.no_grad():
+        video.layers[-1].bias[:3] = -20.0  # drawn: black
+        video.layers[-1].bias[3] = 20.0  # as much background as there may be
+    start, z = torch.full((1, 3, 32, 32), 0.5), torch.randn(1, TINY.channels, 4, 4, 4) * 0.01
+    end = start.clone()
+    end[..., 8:16, 8:16] = -0.5  # something moved
+    with torch.no_grad():
+        shown = video(z, start, end)
+    assert (shown[..., 7:17, 7:17] < -0.99).all()
+    torch.testing.assert_close(shown[..., 20:, :], torch.full((1, 3, 4, 12, 32), 0.5), atol=1e-3, rtol=0)

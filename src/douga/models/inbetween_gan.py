@@ -12,7 +12,7 @@ Layer sizes that the paper leaves open follow public re-implementations; each is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -42,7 +42,7 @@ class Config:
     slope: float = 0.2  # of the leaky ReLU; 0 is the ReLU of the paper's slides
     spectral_norm: bool = False
     # Not in the paper; all off by default. They help where the data is little (see the card of the weights that use them).
-    skips: bool = False  # the video generator sees the key frames' features, and their pixels, at every scale
+    background: bool = False  # where both key frames agree, their mean may show through (see VideoGenerator)
     best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
     reconstruction: float = 0.0  # weight of the mean absolute error
     motion: float = 0.0  # in that error a pixel weighs 1 + motion * |truth - cross-fade|: what moves counts for more
@@ -53,21 +53,19 @@ class Config:
 TIME = 16  # frames of a clip; 2 key frames, doubled three times
 
 
-class Encoder(nn.Module):
-    """E: a key frame to C channels at an eighth of its size; also what it saw at 1/2 and 1/4 (for `Config.skips`)."""
+class Encoder(nn.Sequential):
+    """E: a key frame (B, 3, H, W) to (B, C, H/8, W/8)."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
         w, s = config.width, config.slope
-        half = [_conv2(3, w, 4, 2, s), _conv2(w, w, 3, 1, s)]
-        quarter = [_conv2(w, 2 * w, 4, 2, s), _conv2(2 * w, 2 * w, 3, 1, s)]
-        eighth = [_conv2(2 * w, 4 * w, 4, 2, s), _conv2(4 * w, 4 * w, 3, 1, s), _conv2(4 * w, config.channels, 3, 1, s)]
-        self.to_half, self.to_quarter, self.to_eighth = (nn.Sequential(*layers) for layers in (half, quarter, eighth))
-
-    def forward(self, frame: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        half = self.to_half(frame)  # (B, w, H/2, W/2)
-        quarter = self.to_quarter(half)  # (B, 2w, H/4, W/4)
-        return self.to_eighth(quarter), quarter, half  # (B, C, H/8, W/8) first
+        layers = [_conv2(3, w, 4, 2, s), _conv2(w, w, 3, 1, s)]
+        layers += [_conv2(w, 2 * w, 4, 2, s), _conv2(2 * w, 2 * w, 3, 1, s)]
+        layers += [
+            _conv2(2 * w, 4 * w, 4, 2, s),
+            _conv2(4 * w, 4 * w, 3, 1, s),
+            _conv2(4 * w, config.channels, 3, 1, s),
+        ]
+        super().__init__(*layers)
 
 
 def _conv2(inward: int, outward: int, kernel: int, stride: int, slope: float) -> nn.Sequential:
@@ -137,49 +135,42 @@ class LatentGenerator(nn.Module):
         return z  # (B, C, T, H/8, W/8)
 
 
-class Skip(nn.Module):
-    """Lets a scale of G_V take key-frame features: h + g_s . K x_s + g_e . K x_e, with gates read off h at each place."""
-
-    def __init__(self, channels: int, inward: int) -> None:
-        super().__init__()
-        self.gates = nn.Conv3d(channels, 2 * channels, 1)
-        self.key = nn.Conv2d(inward, channels, 1, bias=False)
-
-    def forward(self, h: Float[Tensor, "b c t h w"], start: Tensor, end: Tensor) -> Float[Tensor, "b c t h w"]:
-        g_s, g_e = self.gates(h).sigmoid().chunk(2, dim=1)
-        return h + g_s * self.key(start)[:, :, None] + g_e * self.key(end)[:, :, None]
-
-
 class VideoGenerator(nn.Module):
-    """G_V: a latent video to pixels; x8 in space. The naive ablation doubles time in the same three layers."""
+    """G_V: a latent video to pixels; x8 in space. The naive ablation doubles time in the same three layers.
+
+    With `Config.background` it also draws a map a in [0, 1], and what shows is (1 - a . s) . drawn + a . s . mean(x_s, x_e):
+    s is 1 where the key frames are the same and 0 where they differ by `SAME` or more anywhere near. So a still wall need not
+    be drawn, while nothing that moves between the key frames can be had by fading from one to the other.
+    """
+
+    SAME: ClassVar[float] = (
+        0.15  # of the range of 2 that pixels have; the noise of the sets at hand is about a third of it
+    )
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         w, s = config.width, config.slope
-        self.at_eighth = nn.Sequential(_conv3(config.channels, 4 * w, s), _conv3(4 * w, 4 * w, s))
-        self.to_quarter, self.at_quarter = _up3(4 * w, 2 * w, config), _conv3(2 * w, 2 * w, s)
-        self.to_half, self.at_half = _up3(2 * w, w, config), _conv3(w, w, s)
-        # With skips: three more maps, which share each pixel out between what is drawn and the two key frames.
-        self.to_full = _transposed(w, 6 if config.skips else 3, config, bias=True)
-        if config.skips:
-            self.skip_quarter, self.skip_half = Skip(2 * w, 2 * w), Skip(w, w)
-        self.skips = config.skips
+        self.layers = nn.Sequential(
+            _conv3(config.channels, 4 * w, s),
+            _conv3(4 * w, 4 * w, s),
+            _up3(4 * w, 2 * w, config),
+            _conv3(2 * w, 2 * w, s),
+            _up3(2 * w, w, config),
+            _conv3(w, w, s),
+            _transposed(w, 4 if config.background else 3, config, bias=True),
+        )
+        self.background = config.background
 
     def forward(
-        self, z: Float[Tensor, "b c t h w"], keys: Mapping[str, tuple[Tensor, Tensor]]
+        self, z: Float[Tensor, "b c t h w"], start: Float[Tensor, "b 3 h2 w2"], end: Float[Tensor, "b 3 h2 w2"]
     ) -> Float[Tensor, "b 3 t2 h2 w2"]:
-        h = self.to_quarter(self.at_eighth(z))  # (B, 2w, T, H/4, W/4)
-        if self.skips:
-            h = self.skip_quarter(h, *keys["quarter"])
-        h = self.to_half(self.at_quarter(h))  # (B, w, T, H/2, W/2)
-        if self.skips:
-            h = self.skip_half(h, *keys["half"])
-        out = self.to_full(self.at_half(h)).float()  # (B, 3 or 6, T, H, W)
-        if not self.skips:
-            return out.tanh()
-        start, end = keys["full"]
-        drawn, a_s, a_e = out[:, 3:].softmax(dim=1).split(1, dim=1)
-        return drawn * out[:, :3].tanh() + a_s * start[:, :, None] + a_e * end[:, :, None]
+        out = self.layers(z).float()  # (B, 3 or 4, T, H, W)
+        drawn = out[:, :3].tanh()
+        if not self.background:
+            return drawn
+        apart = F.max_pool2d((start - end).abs().mean(1, keepdim=True), 3, stride=1, padding=1)
+        share = out[:, 3:].sigmoid() * (1 - apart / self.SAME).clamp(min=0)[:, :, None]  # (B, 1, T, H, W)
+        return drawn + share * ((start + end)[:, :, None] / 2 - drawn)
 
 
 def _conv3(inward: int, outward: int, slope: float) -> nn.Sequential:
@@ -217,23 +208,14 @@ class Generator(nn.Module):
         """n = samples * b drawings, sample-major: noise row s * b + i draws clip i."""
         samples = len(noise) // len(first)
         # Both key frames in one pass: batch norm sees the same statistics for both.
-        eighth, quarter, half = self.encoder(torch.cat([first, last]))
-        keys = {
-            name: tuple(part.repeat(samples, 1, 1, 1) for part in pair)
-            for name, pair in {
-                "full": (first, last),
-                "half": half.chunk(2),
-                "quarter": quarter.chunk(2),
-                "eighth": eighth.chunk(2),
-            }.items()
-        }
-        start, end = keys.pop("eighth")
+        start, end = (z.repeat(samples, 1, 1, 1) for z in self.encoder(torch.cat([first, last])).chunk(2))
+        keys = first.repeat(samples, 1, 1, 1), last.repeat(samples, 1, 1, 1)
         if self.naive:
             z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
-            video = self.video(z, keys)
+            video = self.video(z, *keys)
             return video if frames == TIME else _retime(video, frames)
         z = self.latent(start, end, noise)
-        return self.video(z if frames == TIME else _retime(z, frames), keys)
+        return self.video(z if frames == TIME else _retime(z, frames), *keys)
 
 
 def _retime(video: Float[Tensor, "b c t h w"], frames: int) -> Float[Tensor, "b c {frames} h w"]:

@@ -33,12 +33,12 @@ def small() -> Experiment:
         channels=32,
         width=32,
         critic_width=32,
-        skips=True,
+        background=True,
         best_of=2,
         reconstruction=20.0,
         motion=10.0,
         feature_matching=10.0,
-        critic_frames=4,
+        critic_frames=2,
     )
     return replace(
         paper(),
@@ -54,7 +54,7 @@ def small() -> Experiment:
 
 def tiny() -> Experiment:
     model = Config(
-        size=(32, 32), noise=8, channels=8, width=4, critic_width=4, blocks=3, skips=True, best_of=2, reconstruction=1.0
+        size=(32, 32), noise=8, channels=8, width=4, critic_width=4, blocks=3, background=True, best_of=2, reconstruction=1.0
     )
     return replace(
         small(), name="inbetween/tiny", model=model, data="shapes", size=(32, 32), batch=4, steps=20, log_steps=5
