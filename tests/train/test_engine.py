@@ -60,7 +60,7 @@ def test_first_losses_stay_what_they_were(tiny: engine.Experiment, shapes: Any, 
     engine.train(tiny, shapes, tmp_path / "run", steps=2, callbacks=[seen.append])
     golden = json.loads((Path(__file__).parent / "first_losses.json").read_text())
     for progress, expected in zip(seen, golden, strict=True):
-        assert progress.losses == pytest.approx(expected, rel=1e-4)
+        assert progress.losses == pytest.approx(expected, rel=1e-3)
 
 
 def test_two_processes_take_the_step_of_one(tiny: engine.Experiment, shapes: Any, tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def train(
     if resume:
         header = _resume(state, described, run)
         state.step, state.seconds = header["provenance"]["steps"], header["provenance"]["seconds"]
-    elif run.exists() and any(run.iterdir()):
+    elif _checkpoints(run) or (run.exists() and any(run.iterdir()) and not (run / "experiment.json").exists()):
         raise ValueError(f"{run} holds something already: go on with --resume, or give another folder with --out")
     loader = Loader(
         source,
@@ -342,6 +342,8 @@ def train(
             checkpoint.save_release(release, model, facts(), experiment.method)
 
     release = run / "weights.safetensors"
+    if state.precision == "bf16":
+        _check_bf16(state, loader.batch(state.step).to(where))
     stream = loader.stream(state.step)
     began = last_save = last_report = time.perf_counter()
     before, first_step, reported_step = state.seconds, state.step, state.step
@@ -445,6 +447,22 @@ def _agreed(*, stop: bool, device: torch.device) -> bool:
 
 def _channels_last(batch: Batch) -> Batch:
     return Batch(batch.video.contiguous(memory_format=torch.channels_last_3d), batch.seeds, batch.step)
+
+
+@torch.no_grad()
+def _check_bf16(state: Run, batch: Batch) -> None:
+    """Some builds of cuDNN compute 3-D convolutions wrongly in bf16 and say nothing: find out before the hour, not after."""
+    state.model.eval()
+    window = next(iter(state.model.windows(_channels_last(batch))))
+    exact, _ = state.model(window, None)
+    with state.autocast:
+        quick, _ = state.model(window, None)
+    state.model.train()
+    error = ((quick.float() - exact).norm() / exact.norm()).item()
+    if not error < 0.1:  # about 0.01 is usual
+        raise FloatingPointError(
+            f"bf16 is wrong by {error:.0%} on this device: use --set precision=fp32, or another torch"
+        )
 
 
 def _shown(source: Source, experiment: Experiment) -> Tensor:
