@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import file_digest
 from pathlib import Path
@@ -235,9 +236,10 @@ def train(
     if data is not None:
         experiment = replace(experiment, data=str(data))
     source = open_source(experiment.data, "train", experiment.size)
-    preview = open_source(experiment.data, "test", experiment.size) if "test" in source.splits else None
-    if preview and max(preview.lengths, default=0) < experiment.frames:
-        preview = None  # the held-out split of a small folder may be empty
+    preview = None  # the held-out split, unless it is missing, empty or damaged: training does not need it
+    with suppress(ValueError, OSError):
+        held_out = open_source(experiment.data, "test", experiment.size)
+        preview = held_out if max(held_out.lengths, default=0) >= experiment.frames else None
 
     from douga.train import engine
 
@@ -275,26 +277,26 @@ def data_check(spec: str | Path) -> dict[str, Any]:
     """Open every split of a source and decode every video of it once, at 64x64 (8 of an endless one).
 
     Returns {"source", "licence", "splits": {split: {"videos", "frames", "shortest", "longest", "damaged"}}}: lengths in
-    frames, names of the videos that cannot be read whole. Raises as `open_source` does.
+    frames; damaged: {name: why it cannot be read whole}. Raises as `open_source` does.
     """
     kind, root = _source(spec)
     splits = {}
     for split in kind.splits:
         source = kind(root, split, (64, 64))
-        damaged = [str(name) for name in getattr(source, "damaged", ())]
+        damaged = dict(getattr(source, "damaged", ()))
         count = min(8, len(source)) if kind.endless else len(source)
         for index in range(count):
             try:
                 source.clip(index, 0, source.lengths[index])
-            except (ValueError, OSError):
-                damaged.append(source.names[index])
+            except (ValueError, OSError) as error:
+                damaged[source.names[index]] = str(error)
         lengths = [source.lengths[index] for index in range(count)]
         splits[split] = {
             "videos": count,
             "frames": sum(lengths),
             "shortest": min(lengths, default=0),
             "longest": max(lengths, default=0),
-            "damaged": list(dict.fromkeys(damaged)),
+            "damaged": damaged,
         }
     return {"source": str(spec), "licence": kind.licence, "splits": splits}
 

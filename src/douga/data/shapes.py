@@ -65,9 +65,7 @@ class Shapes:
         height, width = self.size
         share, top = cover[:, 1:].max(0)
         before = warp(cover[:, :-1].transpose(0, 1), flow.transpose(0, 1)).gather(1, top[:, None])[:, 0]
-        inside = (
-            (x + flow[0] >= 0) & (x + flow[0] <= width - 1) & (y + flow[1] >= 0) & (y + flow[1] <= height - 1)
-        )
+        inside = (x + flow[0] >= 0) & (x + flow[0] <= width - 1) & (y + flow[1] >= 0) & (y + flow[1] <= height - 1)
         return (inside & (share > 0.99) & (before > 0.99))[None]
 
     def _pixels(self) -> tuple[Tensor, Tensor]:
