@@ -25,6 +25,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import douga
+from douga import api
 from douga.core.clip import Request
 from douga.train import engine
 
@@ -80,7 +81,7 @@ def main() -> None:
     seen: list[engine.Progress] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = ["log_steps=4"]
-        douga.train(
+        api.train(
             options.recipe,
             options.data,
             steps=options.steps,

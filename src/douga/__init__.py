@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["data_check", "info", "load", "save", "train", "tween"]
+# Not `train`: the room of that name would hide it once it is imported; `from douga.api import train`.
+__all__ = ["data_check", "info", "load", "save", "tween"]
 
 
 def __getattr__(name: str) -> Any:

@@ -87,8 +87,8 @@ def tween(
     for what, number in {"frames": frames, "samples": samples}.items():
         if number < 1:
             raise ValueError(f"{what} must be 1 or more, not {number}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+    if not 0 <= seed < 2**32:  # torch takes no more of it on the CPU
+        raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed}")
     if not 0 < fps <= 1000:
         raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
 

@@ -62,7 +62,10 @@ class Trainable(Protocol):
         ...
 
     def losses(self, phase: str, window: Any, out: Any) -> Mapping[str, Tensor]:
-        """Terms to be summed and minimised in this phase, already weighted, so that the log shows what is optimised."""
+        """Terms to be summed and minimised in this phase, already weighted, so that the log shows what is optimised.
+
+        No terms: the phase is not taken in this step.
+        """
         ...
 
 

@@ -41,12 +41,17 @@ class Config:
     generator: Literal["full", "wo-fusion", "naive"] = "full"  # the two ablations of the paper
     slope: float = 0.2  # of the leaky ReLU; 0 is the ReLU of the paper's slides
     spectral_norm: bool = False
+    norm: Literal["batch", "group"] = "batch"  # in E and G_V; group (8 channels) does not mind small batches
     # Not in the paper; all off by default. They help where the data is little (see the card of the weights that use them).
     background: bool = False  # where both key frames agree, their mean may show through (see VideoGenerator)
     best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
     reconstruction: float = 0.0  # weight of the mean absolute error
-    motion: float = 0.0  # in that error a pixel weighs 1 + motion * |truth - cross-fade|: what moves counts for more
+    motion: float = (
+        0.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|: what moves counts for more
+    )
+    critic_rate: float = 1.0  # the critics' learning rate, times the generator's
     feature_matching: float = 0.0  # weight of the distance between the critics' features of true and drawn clips
+    warm_up: int = 0  # so many first steps with the reconstruction alone; the critics join after them
     critic_frames: int = 14  # frames of each clip that the image critic sees in a step (the paper: all 14)
 
 
@@ -57,21 +62,19 @@ class Encoder(nn.Sequential):
     """E: a key frame (B, 3, H, W) to (B, C, H/8, W/8)."""
 
     def __init__(self, config: Config) -> None:
-        w, s = config.width, config.slope
-        layers = [_conv2(3, w, 4, 2, s), _conv2(w, w, 3, 1, s)]
-        layers += [_conv2(w, 2 * w, 4, 2, s), _conv2(2 * w, 2 * w, 3, 1, s)]
-        layers += [
-            _conv2(2 * w, 4 * w, 4, 2, s),
-            _conv2(4 * w, 4 * w, 3, 1, s),
-            _conv2(4 * w, config.channels, 3, 1, s),
-        ]
-        super().__init__(*layers)
+        w = config.width
+        widths = (3, w, w, 2 * w, 2 * w, 4 * w, 4 * w, config.channels)
+        shapes = ((4, 2), (3, 1)) * 3 + ((3, 1),)  # (kernel, stride)
+        convs = (nn.Conv2d(a, b, *shape, padding=1) for (a, b), shape in zip(pairwise(widths), shapes, strict=True))
+        super().__init__(*(_normed(conv, config) for conv in convs))
 
 
-def _conv2(inward: int, outward: int, kernel: int, stride: int, slope: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inward, outward, kernel, stride, padding=1, bias=False), BatchNorm(outward), nn.LeakyReLU(slope)
-    )
+def _normed(conv: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d, config: Config) -> nn.Sequential:
+    """The convolution without its bias, then norm and leaky ReLU."""
+    conv.register_parameter("bias", None)
+    c = conv.out_channels
+    norm = BatchNorm(c) if config.norm == "batch" else nn.GroupNorm(max(1, c // 8), c)
+    return nn.Sequential(conv, norm, nn.LeakyReLU(config.slope))
 
 
 class FusionBlock(nn.Module):
@@ -94,6 +97,9 @@ class FusionBlock(nn.Module):
         self.gates = nn.Conv1d(c, 3 * c if self.fusion else c, 3, padding=1)
         self.conv1 = nn.Conv3d(c, c, 3, padding=1)
         self.conv2 = nn.Conv3d(c, c, 3, padding=1)
+        # Ours: near the identity at first. With the usual start, 24 blocks bury the key frames under noise of their own.
+        nn.init.normal_(self.conv2.weight, std=0.1 / (c * 27) ** 0.5)
+        nn.init.zeros_(self.conv2.bias)
 
     def forward(
         self,
@@ -149,16 +155,18 @@ class VideoGenerator(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        w, s = config.width, config.slope
-        self.layers = nn.Sequential(
-            _conv3(config.channels, 4 * w, s),
-            _conv3(4 * w, 4 * w, s),
-            _up3(4 * w, 2 * w, config),
-            _conv3(2 * w, 2 * w, s),
-            _up3(2 * w, w, config),
-            _conv3(w, w, s),
-            _transposed(w, 4 if config.background else 3, config, bias=True),
+        w = config.width
+        kernel, stride = ((4, 4, 4), (2, 2, 2)) if config.generator == "naive" else ((3, 4, 4), (1, 2, 2))
+        convs = (
+            nn.Conv3d(config.channels, 4 * w, 3, padding=1),
+            nn.Conv3d(4 * w, 4 * w, 3, padding=1),
+            nn.ConvTranspose3d(4 * w, 2 * w, kernel, stride, padding=1),
+            nn.Conv3d(2 * w, 2 * w, 3, padding=1),
+            nn.ConvTranspose3d(2 * w, w, kernel, stride, padding=1),
+            nn.Conv3d(w, w, 3, padding=1),
         )
+        last = nn.ConvTranspose3d(w, 4 if config.background else 3, kernel, stride, padding=1)
+        self.layers = nn.Sequential(*(_normed(conv, config) for conv in convs), last)
         self.background = config.background
 
     def forward(
@@ -171,21 +179,6 @@ class VideoGenerator(nn.Module):
         apart = F.max_pool2d((start - end).abs().mean(1, keepdim=True), 3, stride=1, padding=1)
         share = out[:, 3:].sigmoid() * (1 - apart / self.SAME).clamp(min=0)[:, :, None]  # (B, 1, T, H, W)
         return drawn + share * ((start + end)[:, :, None] / 2 - drawn)
-
-
-def _conv3(inward: int, outward: int, slope: float) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(inward, outward, 3, padding=1, bias=False), BatchNorm(outward), nn.LeakyReLU(slope))
-
-
-def _transposed(inward: int, outward: int, config: Config, *, bias: bool) -> nn.ConvTranspose3d:
-    kernel, stride = ((4, 4, 4), (2, 2, 2)) if config.generator == "naive" else ((3, 4, 4), (1, 2, 2))
-    return nn.ConvTranspose3d(inward, outward, kernel, stride, padding=1, bias=bias)
-
-
-def _up3(inward: int, outward: int, config: Config) -> nn.Sequential:
-    return nn.Sequential(
-        _transposed(inward, outward, config, bias=False), BatchNorm(outward), nn.LeakyReLU(config.slope)
-    )
 
 
 class Generator(nn.Module):
@@ -298,6 +291,7 @@ class Window:
     video: Tensor  # (B, 3, T, H, W), the truth
     noise: Tensor  # (best_of * B, D)
     looked_at: Tensor  # (critic_frames,) which in-between frames the image critic sees
+    judged: bool = True  # False during the warm-up: no critics yet
 
 
 class InbetweenGAN(nn.Module):
@@ -333,39 +327,42 @@ class InbetweenGAN(nn.Module):
         noise = [standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)]
         chance = torch.Generator().manual_seed(batch.step)  # the same frames for all clips, on every process
         looked_at = 1 + torch.randperm(TIME - 2, generator=chance)[: config.critic_frames].sort().values
-        yield Window(batch.video, torch.cat(noise).to(device), looked_at.to(device))
+        yield Window(batch.video, torch.cat(noise).to(device), looked_at.to(device), batch.step >= config.warm_up)
 
     def forward(self, window: Window, carry: None) -> tuple[Tensor, None]:
+        """The 16 frames as drawn, key frames too: (best_of * B, 3, T, H, W), sample-major."""
         video = window.video
-        drawn = self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME)
-        truth = video.repeat(self.config.best_of, 1, 1, 1, 1)
-        # The critics see the given key frames, as the user will.
-        return torch.cat([truth[:, :, :1], drawn[:, :, 1:-1], truth[:, :, -1:]], dim=2), None
+        return self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME), None
 
     def phases(self) -> list[Phase]:
-        return [Phase("critics", self.critics), Phase("generator", self.generator, ema=True)]
+        return [
+            Phase("critics", self.critics, lr_scale=self.config.critic_rate),
+            Phase("generator", self.generator, ema=True),
+        ]
 
     def losses(self, phase: str, window: Window, out: Tensor) -> dict[str, Tensor]:
         """The paper's purely adversarial terms, and those of `Config` that are switched on."""
-        fake = out.detach() if phase == "critics" else out
-        judged_fake, seen_fake = self._judge(fake, window)
+        config = self.config
         if phase == "critics":
+            if not window.judged:
+                return {}
+            judged_fake, _ = self._judge(self._shown(out.detach(), window), window)
             judged_true, _ = self._judge(window.video, window)
             return {
                 f"critic/{name}": F.softplus(-judged_true[name]).mean() + F.softplus(judged_fake[name]).mean()
                 for name in judged_fake
             }
-        config = self.config
-        terms = {f"adversarial/{name}": F.softplus(-judged_fake[name]).mean() for name in judged_fake}
+        terms = {}
         if config.reconstruction or config.feature_matching:
             truth = window.video
-            share = torch.linspace(0, 1, TIME, device=truth.device)[:, None, None]
-            fade = truth[:, :, :1] * (1 - share) + truth[:, :, -1:] * share
-            weight = 1 + config.motion * (truth - fade).abs().mean(1, keepdim=True)  # (B, 1, T, H, W)
+            weight = 1 + config.motion * (truth - truth.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
             error = (out.unflatten(0, (config.best_of, -1)) - truth).abs() * weight  # (best_of, B, 3, T, H, W)
-            nearest, which = error[:, :, :, 1:-1].mean((2, 3, 4, 5)).min(dim=0)  # (B,)
-        if config.reconstruction:
+            nearest, which = error.mean((2, 3, 4, 5)).min(dim=0)  # (B,)
             terms["reconstruction"] = config.reconstruction * nearest.mean()
+        if not window.judged:
+            return terms
+        judged_fake, seen_fake = self._judge(self._shown(out, window), window)
+        terms |= {f"adversarial/{name}": F.softplus(-logit).mean() for name, logit in judged_fake.items()}
         if config.feature_matching:
             with torch.no_grad():
                 _, seen_true = self._judge(window.video, window)
@@ -377,6 +374,11 @@ class InbetweenGAN(nn.Module):
                     distances.append(F.l1_loss(near, theirs.unflatten(0, (len(nearest), -1)).to(near.dtype)))
             terms["feature_matching"] = config.feature_matching * torch.stack(distances).float().mean()
         return terms
+
+    def _shown(self, drawn: Tensor, window: Window) -> Tensor:
+        """With the given key frames in place, as the user will see it and the critics do."""
+        truth = window.video.repeat(self.config.best_of, 1, 1, 1, 1)
+        return torch.cat([truth[:, :, :1], drawn[:, :, 1:-1], truth[:, :, -1:]], dim=2)
 
     def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
         frames = video[:, :, window.looked_at].transpose(1, 2).flatten(0, 1)  # (N * frames, 3, H, W), clip-major

@@ -49,6 +49,7 @@ class Experiment:
     batch: int = 32  # clips of a step, over all processes
     steps: int = 500_000
     lr: float = 5e-5
+    halve_steps: int = 0  # the learning rate halves, smoothly, over so many steps; 0: it stays
     betas: tuple[float, float] = (0.5, 0.999)
     clip_norm: float = 0.0  # largest gradient norm of a phase; 0: any
     ema: float = 0.999  # decay of the running average that is released
@@ -129,6 +130,9 @@ class Run:
         rank, world = processes()
         # For models with dropout and the like; our noise comes from the batch.
         torch.manual_seed(((self.experiment.seed * 1_000_003 + self.step) * world + rank) % 2**63)
+        decay = 0.5 ** (self.step / self.experiment.halve_steps) if self.experiment.halve_steps else 1.0
+        for phase in self.phases:
+            self.optimisers[phase.name].param_groups[0]["lr"] = self.experiment.lr * phase.lr_scale * decay
         losses: dict[str, Tensor] = {}
         carry = None
         for window in self.model.windows(batch):
@@ -141,6 +145,8 @@ class Run:
                     other.module.requires_grad_(other.name == phase.name)
                 with self.autocast:
                     terms = self.model.losses(phase.name, window, out)
+                if not terms:  # the method sits this phase out
+                    continue
                 total = torch.stack([term.float() for term in terms.values()]).sum()
                 optimiser = self.optimisers[phase.name]
                 optimiser.zero_grad(set_to_none=True)
@@ -160,11 +166,11 @@ class Run:
                 losses |= {name: term.detach() for name, term in terms.items()}
             self.model.requires_grad_(True)
         self.step += 1
-        decay = min(self.experiment.ema, self.step / (self.step + 10))  # short memory at first
+        memory = min(self.experiment.ema, self.step / (self.step + 10))  # short memory at first
         for phase in self.phases:
             for name, value in phase.module.state_dict().items() if phase.ema else ():
                 mean = self.averages[phase.name][name]
-                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+                mean.lerp_(value, 1 - memory) if mean.is_floating_point() else mean.copy_(value)
         return losses
 
     @contextmanager
@@ -211,6 +217,45 @@ class Run:
                 like = parameter if value.shape == parameter.shape else value
                 moment = torch.empty_like(like, device=self.device).copy_(value)
                 optimiser.state[parameter][rest] = moment
+
+
+class Meter:
+    """Gathers what the next Progress tells."""
+
+    def __init__(self, batch: int, step: int, steps: int | None, minutes: float | None) -> None:
+        self.batch, self.first_step, self.steps, self.minutes = batch, step, steps, minutes
+        self.began = time.perf_counter()
+        self.start(step)
+
+    def start(self, step: int) -> None:
+        self.step, self.since = step, time.perf_counter()
+        self.waited, self.sums = 0.0, dict[str, Tensor]()
+
+    def add(self, losses: dict[str, Tensor], waited: float) -> None:
+        self.waited += waited
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def spent(self) -> float:
+        """Seconds since this run, or its resumption, began."""
+        return time.perf_counter() - self.began
+
+    def report(self, step: int) -> Progress:
+        """What was gathered since the last report; then begin anew."""
+        done, seconds = step - self.step, time.perf_counter() - self.since
+        left = [] if self.minutes is None else [max(0.0, self.minutes * 60 - self.spent())]
+        if self.steps is not None:
+            left.append((self.steps - step) * self.spent() / (step - self.first_step))
+        progress = Progress(
+            step,
+            self.steps,
+            {name: (value / done).item() for name, value in self.sums.items()},
+            done * self.batch / seconds,
+            self.waited / seconds,
+            min(left, default=None),
+        )
+        self.start(step)
+        return progress
 
 
 def processes() -> tuple[int, int]:
@@ -345,61 +390,43 @@ def train(
     if state.precision == "bf16":
         _check_bf16(state, loader.batch(state.step).to(where))
     stream = loader.stream(state.step)
-    began = last_save = last_report = time.perf_counter()
-    before, first_step, reported_step = state.seconds, state.step, state.step
-    waited = 0.0
-    sums: dict[str, Tensor] = {}
-    progress = None
+    meter = Meter(experiment.batch, state.step, steps, minutes)
+    before, saved_at = state.seconds, time.perf_counter()
+
+    def report() -> None:
+        progress = meter.report(state.step)
+        for callback in callbacks:
+            callback(progress)
+        if log:
+            rates = {"clips_per_second": progress.clips_per_second, "waiting": progress.waiting}
+            log.scalars(state.step, progress.losses | rates)
+
     try:
         with asked_to_stop() as stop:
             while steps is None or state.step < steps:
-                now = time.perf_counter()
-                over = minutes is not None and now - began > minutes * 60
+                over = minutes is not None and meter.spent() > minutes * 60
                 if _agreed(stop=over or stop.is_set(), device=where):
                     break
+                asked = time.perf_counter()
                 batch = next(stream).to(where)
-                waited += time.perf_counter() - now
-                if state.precision == "bf16" or where.type == "cuda":
-                    batch = _channels_last(batch)
+                waited = time.perf_counter() - asked
                 try:
-                    losses = state.train_step(batch)
+                    losses = state.train_step(_channels_last(batch))
                 except FloatingPointError as error:
-                    kept = (
-                        f"; the last good checkpoint is {found[0]}"
-                        if (found := _checkpoints(run))
-                        else "; there is no checkpoint yet"
-                    )
-                    raise FloatingPointError(
-                        f"{error}{kept}. A smaller lr (--set lr=...) or clip_norm may help"
-                    ) from None
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=where)) + value
-                state.seconds = before + time.perf_counter() - began
-                last = state.step == steps
-                if state.step % experiment.log_steps == 0 or last:
-                    done, now = state.step - reported_step, time.perf_counter()
-                    left = [] if minutes is None else [minutes * 60 - (now - began)]
-                    if steps is not None:
-                        left.append((steps - state.step) * (now - began) / (state.step - first_step))
-                    progress = Progress(
-                        state.step,
-                        steps,
-                        {name: (value / done).item() for name, value in sums.items()},
-                        done * experiment.batch / (now - last_report),
-                        waited / (now - last_report),
-                        min(left, default=None),
-                    )
-                    sums, waited, last_report, reported_step = {}, 0.0, now, state.step
-                    for callback in callbacks:
-                        callback(progress)
-                    if log:
-                        figures = {"clips_per_second": progress.clips_per_second, "waiting": progress.waiting}
-                        log.scalars(state.step, progress.losses | figures)
+                    kept = ", ".join(map(str, _checkpoints(run)[:1])) or "not there yet"
+                    hint = "a smaller lr (--set lr=...) or a clip_norm may help"
+                    raise FloatingPointError(f"{error}; the last good checkpoint is {kept}; {hint}") from None
+                meter.add(losses, waited)
+                state.seconds = before + meter.spent()
+                if state.step % experiment.log_steps == 0:
+                    report()
                 if log and state.step % experiment.strip_steps == 0:
                     log.strip(state.step, _strip(state, shown))
-                if time.perf_counter() - last_save > experiment.checkpoint_minutes * 60:
+                if time.perf_counter() - saved_at > experiment.checkpoint_minutes * 60:
                     save()
-                    last_save = time.perf_counter()
+                    saved_at = time.perf_counter()
+            if state.step > meter.step:
+                report()
             save()
             if log:
                 log.strip(state.step, _strip(state, shown))
