@@ -131,8 +131,11 @@ def test_losses_are_the_paper_s_cross_entropies() -> None:
     torch.manual_seed(0)
     model = InbetweenGAN(TINY)
     truth, fake = torch.rand(2, 3, 16, 32, 32) * 2 - 1, torch.rand(2, 3, 16, 32, 32) * 2 - 1
+    fake[:, :, [0, 15]] = truth[:, :, [0, 15]]  # the critics see the given key frames, whatever was drawn there
     window = Window(truth, torch.zeros(2, 8), torch.arange(1, 15))
-    terms = model.losses("critics", window, fake) | model.losses("generator", window, fake)
+    drawn = fake.clone()
+    drawn[:, :, [0, 15]] = 0.5
+    terms = model.losses("critics", window, drawn) | model.losses("generator", window, drawn)
     with torch.no_grad():
         d_v = {name: model.critics["video"](x)[0].sigmoid() for name, x in (("true", truth), ("fake", fake))}
         expected_d = -(d_v["true"].log().mean() + (1 - d_v["fake"]).log().mean())
@@ -185,3 +188,25 @@ def test_the_background_shows_only_where_the_key_frames_agree() -> None:
         shown = video(z, start, end)
     assert (shown[..., 7:17, 7:17] < -0.99).all()
     torch.testing.assert_close(shown[..., 20:, :], torch.full((1, 3, 4, 12, 32), 0.5), atol=1e-3, rtol=0)
+
+
+def test_during_the_warm_up_there_is_only_the_reconstruction() -> None:
+    model = InbetweenGAN(replace(TINY, reconstruction=1.0, warm_up=3))
+    truth = torch.rand(2, 3, 16, 32, 32) * 2 - 1
+    for step, critics in ((2, False), (3, True)):
+        (window,) = model.windows(Batch(truth, torch.tensor([1, 2]), step))
+        out, _ = model(window, None)
+        assert bool(model.losses("critics", window, out)) == critics
+        assert ("adversarial/video" in model.losses("generator", window, out)) == critics
+
+
+def test_what_moves_counts_for_more() -> None:
+    model = InbetweenGAN(replace(TINY, reconstruction=1.0, motion=4.0))
+    truth = torch.zeros(1, 3, 16, 32, 32)
+    truth[:, :, :8, :8, :8] = 0.5  # moves: 0.25 from its mean over time
+    window = Window(truth, torch.zeros(1, 8), torch.arange(1, 3), judged=False)
+    still, moving = truth.clone(), truth.clone()
+    still[..., 20:28, 20:28] += 0.1
+    moving[..., :8, :8] += 0.1
+    terms = [model.losses("generator", window, out)["reconstruction"].item() for out in (still, moving)]
+    assert terms[1] == pytest.approx(terms[0] * (1 + 4.0 * 0.25), rel=1e-3)

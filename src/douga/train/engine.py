@@ -32,7 +32,7 @@ from douga.core.contracts import Phase, Source
 from douga.core.registry import METHODS
 from douga.data.loader import Loader
 from douga.train import checkpoint
-from douga.train.runlog import RunLog
+from douga.train.runlog import Meter, Progress, RunLog
 from douga.video.ops import contact_sheet
 
 
@@ -59,18 +59,6 @@ class Experiment:
     log_steps: int = 20
     strip_steps: int = 500
     checkpoint_minutes: float = 2.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What callbacks are told, every `log_steps` and at the end."""
-
-    step: int
-    steps: int | None  # where it will stop; None: by the clock
-    losses: dict[str, float]  # mean over the steps since the last report
-    clips_per_second: float
-    waiting: float  # share of the time spent waiting for data
-    seconds_left: float | None
 
 
 def pick_device(name: str) -> torch.device:
@@ -219,45 +207,6 @@ class Run:
                 optimiser.state[parameter][rest] = moment
 
 
-class Meter:
-    """Gathers what the next Progress tells."""
-
-    def __init__(self, batch: int, step: int, steps: int | None, minutes: float | None) -> None:
-        self.batch, self.first_step, self.steps, self.minutes = batch, step, steps, minutes
-        self.began = time.perf_counter()
-        self.start(step)
-
-    def start(self, step: int) -> None:
-        self.step, self.since = step, time.perf_counter()
-        self.waited, self.sums = 0.0, dict[str, Tensor]()
-
-    def add(self, losses: dict[str, Tensor], waited: float) -> None:
-        self.waited += waited
-        for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-
-    def spent(self) -> float:
-        """Seconds since this run, or its resumption, began."""
-        return time.perf_counter() - self.began
-
-    def report(self, step: int) -> Progress:
-        """What was gathered since the last report; then begin anew."""
-        done, seconds = step - self.step, time.perf_counter() - self.since
-        left = [] if self.minutes is None else [max(0.0, self.minutes * 60 - self.spent())]
-        if self.steps is not None:
-            left.append((self.steps - step) * self.spent() / (step - self.first_step))
-        progress = Progress(
-            step,
-            self.steps,
-            {name: (value / done).item() for name, value in self.sums.items()},
-            done * self.batch / seconds,
-            self.waited / seconds,
-            min(left, default=None),
-        )
-        self.start(step)
-        return progress
-
-
 def processes() -> tuple[int, int]:
     """(rank, world)."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -323,7 +272,7 @@ def train(
         torch.backends.cudnn.benchmark = True
     if steps is None and minutes is None:
         steps = experiment.steps
-    described = json.loads(json.dumps(to_dict(experiment)))
+    described = to_dict(experiment)
 
     state = Run(experiment, where)
     if resume:
