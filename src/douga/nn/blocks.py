@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; the gradient is summed likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
 
 
 class BatchNorm(_BatchNorm):
@@ -23,16 +38,15 @@ class BatchNorm(_BatchNorm):
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
-        wide = input.float()
-        count = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums = all_reduce(torch.cat([wide.sum(axes), wide.square().sum(axes), count]))
-        n = sums[-1]
-        mean, square = (sums[:-1] / n).chunk(2)
-        variance = square - mean.square()
+        shape = (1, -1) + (1,) * (input.ndim - 2)
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        n = wide.numel() / wide.shape[1] * dist.get_world_size()  # processes have equal shares
+        mean = _Sum.apply(wide.sum(axes)) / n
+        centred = wide - mean.view(shape)  # first the mean, then the squares around it: exact where the mean is large
+        variance = _Sum.apply(centred.square().sum(axes)) / n
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        shape = (1, -1) + (1,) * (input.ndim - 2)
-        return (wide * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
