@@ -95,7 +95,8 @@ def main() -> None:
     lines = [
         "# Speed on a CPU",
         "",
-        f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, commit {commit}.",
+        f"{engine.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads,",
+        f"torch {torch.__version__}, commit {commit}.",
         f"Command: `python benchmarks/speed.py --model {Path(options.model).name} --recipe {options.recipe}",
         f"--data {options.data} --steps {options.steps}`",
         "",
@@ -108,11 +109,6 @@ def main() -> None:
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-
-
-def cpu() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].split(":", 1)[1].strip() if names else "unknown processor"
 
 
 if __name__ == "__main__":

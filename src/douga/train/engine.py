@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from douga import __version__
 from douga.core.clip import Batch, Request
 from douga.core.config import to_dict
 from douga.core.contracts import Phase, Source
@@ -71,6 +72,16 @@ def pick_device(name: str) -> torch.device:
             f"no device {name!r} here (there are: auto, {', '.join(k for k, there in here.items() if there)})"
         )
     return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """What it is called by its maker, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def quick_bf16(device: torch.device) -> bool:
@@ -152,7 +163,8 @@ class Run:
                     nn.utils.clip_grads_with_norm_(phase.module.parameters(), self.experiment.clip_norm, norm)
                 optimiser.step()
                 losses |= {name: term.detach() for name, term in terms.items()}
-            self.model.requires_grad_(True)
+            for phase in self.phases:  # not the whole model: what is frozen outside the phases stays so
+                phase.module.requires_grad_(True)
         self.step += 1
         memory = min(self.experiment.ema, self.step / (self.step + 10))  # short memory at first
         for phase in self.phases:
@@ -274,9 +286,10 @@ def train(
         steps = experiment.steps
     described = to_dict(experiment)
 
-    state = Run(experiment, where)
+    state, commits = Run(experiment, where), [_commit()]
     if resume:
         header = _resume(state, described, run)
+        commits = [*header["provenance"]["commit"].split(", "), *commits]
         state.step, state.seconds = header["provenance"]["steps"], header["provenance"]["seconds"]
     elif _checkpoints(run) or (run.exists() and any(run.iterdir()) and not (run / "experiment.json").exists()):
         raise ValueError(f"{run} holds something already: go on with --resume, or give another folder with --out")
@@ -296,14 +309,12 @@ def train(
         "data": f"{type(source).__name__.lower()} ({len(source)} videos, {sum(source.lengths)} frames)",
         "data_digest": loader.digest,
         "licence": source.licence,
-        "device": torch.cuda.get_device_name(where)
-        if where.type == "cuda"
-        else platform.processor() or platform.machine(),
+        "device": device_name(where),
         "threads": torch.get_num_threads(),
         "processes": world,
         "precision": state.precision,
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": ", ".join(dict.fromkeys(commits)),
     }
     if compile:
         for phase in state.phases:
@@ -460,10 +471,10 @@ def _strip(state: Run, shown: Tensor) -> Tensor:
     return contact_sheet(torch.cat([shown[None], drawn]).transpose(0, 1).flatten(0, 1))
 
 
-def _commit() -> str | None:
-    """The commit of the code, where it runs from a checkout; marked where files differ from it."""
+def _commit() -> str:
+    """The commit of the code, where it runs from a checkout; marked where files differ from it. Else the version."""
     try:
         asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return f"version {__version__}"
