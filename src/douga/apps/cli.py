@@ -91,8 +91,11 @@ def tween(
     if method:
         METHODS.load(method)  # an unknown one is an error that lists the methods, not the weights
     api.outputs(out)  # before the work, not after it
-    clip = api.tween(first, last, frames, samples, seed, method or model or api.DEFAULT_MODEL, fps, device)
-    written = api.save(clip, out)
+    from rich.console import Console
+
+    with Console(stderr=True).status("drawing ..."):  # only where somebody looks at a terminal
+        clip = api.tween(first, last, frames, samples, seed, method or model or api.DEFAULT_MODEL, fps, device)
+        written = api.save(clip, out)
     made: Mapping[str, Any] = clip.made
     given, drawn = (f"{width}x{height}" for height, width in (made["given_at"], made["drawn_at"]))
     if not method:
@@ -135,7 +138,9 @@ def train(
         with ExitStack() as shown:
 
             def show(now: Progress) -> None:
-                if not bar.live.is_started:  # not before: what is wrong with the arguments is one line alone
+                if (
+                    bar.console.is_terminal and not bar.live.is_started
+                ):  # not before: a wrong argument is one line alone
                     shown.enter_context(bar)
                 spent, left = time.monotonic() - started, now.seconds_left
                 parts = [f"step {now.step}" + (f"/{now.steps}" if now.steps else "")]
@@ -145,6 +150,8 @@ def train(
                 parts += [f"{now.clips_per_second:.1f} clips/s", f"waiting {now.waiting:.0%}"]
                 parts += [f"{term} {value:.3g}" for term, value in now.losses.items()]
                 bar.update(task, description="  ".join(parts))
+                if not bar.console.is_terminal:
+                    typer.echo("  ".join(parts), err=True)
 
             weights = api.train(
                 recipe,
