@@ -11,7 +11,7 @@ from torch import Tensor
 
 from douga.core.clip import Batch, Request
 from douga.core.registry import RECIPES
-from douga.models.inbetween_gan import Config, FusionBlock, InbetweenGAN, VideoCritic, VideoGenerator, Window
+from douga.models.inbetween_gan import Config, Detail, FusionBlock, InbetweenGAN, VideoCritic, VideoGenerator, Window
 
 TINY = Config(size=(32, 32), noise=8, channels=4, width=4, critic_width=4, blocks=3)
 
@@ -108,7 +108,7 @@ def test_time_is_doubled_to_sixteen_frames_and_any_number_is_drawn(generator: st
 
 def test_samples_do_not_depend_on_their_neighbours() -> None:
     torch.manual_seed(0)
-    model = InbetweenGAN(replace(TINY, background=True)).eval()
+    model = InbetweenGAN(replace(TINY, background=True, detail=True)).eval()
     first, last = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
     noise = torch.randn(4, TINY.noise)
     with torch.no_grad():
@@ -123,7 +123,8 @@ def test_paper_recipe_is_purely_adversarial() -> None:
     out, _ = model(window, None)
     assert set(model.losses("generator", window, out)) == {"adversarial/video", "adversarial/image"}
     config = RECIPES.load("inbetween/paper")().model
-    assert (config.reconstruction, config.feature_matching, config.background, config.best_of) == (0, 0, False, 1)
+    assert (config.reconstruction, config.feature_matching, config.warm_up) == (0, 0, 0)
+    assert (config.background, config.detail, config.best_of, config.norm) == (False, False, 1, "batch")
     assert config.critic_frames == 14
 
 
@@ -185,7 +186,7 @@ def test_the_background_shows_only_where_the_key_frames_agree() -> None:
     end = start.clone()
     end[..., 8:16, 8:16] = -0.5  # something moved
     with torch.no_grad():
-        shown = video(z, start, end)
+        shown = video(z, start, end, {})
     assert (shown[..., 7:17, 7:17] < -0.99).all()
     torch.testing.assert_close(shown[..., 20:, :], torch.full((1, 3, 4, 12, 32), 0.5), atol=1e-3, rtol=0)
 
@@ -210,3 +211,30 @@ def test_what_moves_counts_for_more() -> None:
     moving[..., :8, :8] += 0.1
     terms = [model.losses("generator", window, out)["reconstruction"].item() for out in (still, moving)]
     assert terms[1] == pytest.approx(terms[0] * (1 + 4.0 * 0.25), rel=1e-3)
+
+
+def test_detail_takes_features_of_either_key_frame_where_its_gates_say() -> None:
+    torch.manual_seed(0)
+    detail = Detail(4)
+    h, start, end = torch.randn(1, 4, 3, 2, 2), torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    expected = h.clone()
+    for t in range(3):
+        for y in range(2):
+            for x in range(2):
+                g = (detail.gates.weight[:, :, 0, 0, 0] @ h[0, :, t, y, x] + detail.gates.bias).sigmoid()
+                key = detail.key.weight[:, :, 0, 0]
+                expected[0, :, t, y, x] += g[0] * (key @ start[0, :, y, x]) + g[1] * (key @ end[0, :, y, x])
+    torch.testing.assert_close(detail(h, start, end), expected)
+
+
+def test_detail_joins_after_so_many_steps() -> None:
+    model = InbetweenGAN(replace(TINY, detail=True, detail_after=3)).eval()
+    with torch.no_grad():
+        for part in model.generator.details:
+            part.key.weight.fill_(1.0)
+        truth = torch.rand(2, 3, 16, 32, 32) * 2 - 1
+        seeds = torch.tensor([1, 2])
+        before, at = (model(next(iter(model.windows(Batch(truth, seeds, step)))), None)[0] for step in (2, 3))
+        without, _ = model(next(iter(model.windows(Batch(truth, seeds, 0)))), None)
+    assert torch.equal(before, without)
+    assert not torch.equal(before, at)

@@ -12,7 +12,7 @@ Layer sizes that the paper leaves open follow public re-implementations; each is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -43,6 +43,8 @@ class Config:
     spectral_norm: bool = False
     norm: Literal["batch", "group"] = "batch"  # in E and G_V; group (8 channels) does not mind small batches
     # Not in the paper; all off by default. They help where the data is little (see the card of the weights that use them).
+    detail: bool = False  # the video generator also sees what E saw of the key frames at 1/4 and 1/2 (see Detail)
+    detail_after: int = 0  # training steps before it does: motion first, or it learns to switch between two stills
     background: bool = False  # where both key frames agree, their mean may show through (see VideoGenerator)
     best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
     reconstruction: float = 0.0  # weight of the mean absolute error
@@ -59,7 +61,7 @@ TIME = 16  # frames of a clip; 2 key frames, doubled three times
 
 
 class Encoder(nn.Sequential):
-    """E: a key frame (B, 3, H, W) to (B, C, H/8, W/8)."""
+    """E: a key frame to C channels at an eighth of its size."""
 
     def __init__(self, config: Config) -> None:
         w = config.width
@@ -67,6 +69,12 @@ class Encoder(nn.Sequential):
         shapes = ((4, 2), (3, 1)) * 3 + ((3, 1),)  # (kernel, stride)
         convs = (nn.Conv2d(a, b, *shape, padding=1) for (a, b), shape in zip(pairwise(widths), shapes, strict=True))
         super().__init__(*(_normed(conv, config) for conv in convs))
+
+    def forward(self, frame: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H/8, W/8), and what was seen on the way: (B, 2w, H/4, W/4) and (B, w, H/2, W/2)."""
+        half = self[1](self[0](frame))
+        quarter = self[3](self[2](half))
+        return self[6](self[5](self[4](quarter))), quarter, half
 
 
 def _normed(conv: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d, config: Config) -> nn.Sequential:
@@ -141,6 +149,22 @@ class LatentGenerator(nn.Module):
         return z  # (B, C, T, H/8, W/8)
 
 
+class Detail(nn.Module):
+    """Key-frame features for a scale of G_V: h + g_s . K e_s + g_e . K e_e, the gates read off h at each place and time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv3d(channels, 2, 1)
+        self.key = nn.Conv2d(channels, channels, 1, bias=False)
+        nn.init.normal_(self.key.weight, std=0.01 / channels**0.5)  # next to nothing, where it joins a trained model
+
+    def forward(
+        self, h: Float[Tensor, "b c t h w"], start: Float[Tensor, "b c h w"], end: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c t h w"]:
+        g_s, g_e = self.gates(h).sigmoid().chunk(2, dim=1)  # (B, 1, T, H, W)
+        return h + g_s * self.key(start)[:, :, None] + g_e * self.key(end)[:, :, None]
+
+
 class VideoGenerator(nn.Module):
     """G_V: a latent video to pixels; x8 in space. The naive ablation doubles time in the same three layers.
 
@@ -170,9 +194,17 @@ class VideoGenerator(nn.Module):
         self.background = config.background
 
     def forward(
-        self, z: Float[Tensor, "b c t h w"], start: Float[Tensor, "b 3 h2 w2"], end: Float[Tensor, "b 3 h2 w2"]
+        self,
+        z: Float[Tensor, "b c t h w"],
+        start: Float[Tensor, "b 3 h2 w2"],
+        end: Float[Tensor, "b 3 h2 w2"],
+        details: Mapping[int, Callable[[Tensor], Tensor]],
     ) -> Float[Tensor, "b 3 t2 h2 w2"]:
-        out = self.layers(z).float()  # (B, 3 or 4, T, H, W)
+        """`details`: what happens to the features after the layer of that number."""
+        for number, layer in enumerate(self.layers):
+            z = layer(z)
+            z = details[number](z) if number in details else z
+        out = z.float()  # (B, 3 or 4, T, H, W)
         drawn = out[:, :3].tanh()
         if not self.background:
             return drawn
@@ -194,21 +226,35 @@ class Generator(nn.Module):
             self.latent = LatentGenerator(config)
         self.video = VideoGenerator(config)
         self.naive = config.generator == "naive"
+        if config.detail:
+            self.details = nn.ModuleList([Detail(2 * config.width), Detail(config.width)])
 
     def forward(
-        self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"], noise: Float[Tensor, "n d"], frames: int
+        self,
+        first: Float[Tensor, "b 3 h w"],
+        last: Float[Tensor, "b 3 h w"],
+        noise: Float[Tensor, "n d"],
+        frames: int,
+        *,
+        detail: bool = True,
     ) -> Float[Tensor, "n 3 t h w"]:
-        """n = samples * b drawings, sample-major: noise row s * b + i draws clip i."""
+        """n = samples * b drawings, sample-major: noise row s * b + i draws clip i. detail: False leaves `Detail` out."""
         samples = len(noise) // len(first)
         # Both key frames in one pass: batch norm sees the same statistics for both.
-        start, end = (z.repeat(samples, 1, 1, 1) for z in self.encoder(torch.cat([first, last])).chunk(2))
+        (start, end), quarter, half = (
+            [key.repeat(samples, 1, 1, 1) for key in seen.chunk(2)] for seen in self.encoder(torch.cat([first, last]))
+        )
         keys = first.repeat(samples, 1, 1, 1), last.repeat(samples, 1, 1, 1)
+        details: dict[int, Callable[[Tensor], Tensor]] = {}
+        if hasattr(self, "details") and detail:
+            at_quarter, at_half = self.details
+            details = {2: lambda h: at_quarter(h, *quarter), 4: lambda h: at_half(h, *half)}
         if self.naive:
             z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
-            video = self.video(z, *keys)
+            video = self.video(z, *keys, details)
             return video if frames == TIME else _retime(video, frames)
         z = self.latent(start, end, noise)
-        return self.video(z if frames == TIME else _retime(z, frames), *keys)
+        return self.video(z if frames == TIME else _retime(z, frames), *keys, details)
 
 
 def _retime(video: Float[Tensor, "b c t h w"], frames: int) -> Float[Tensor, "b c {frames} h w"]:
@@ -292,6 +338,7 @@ class Window:
     noise: Tensor  # (best_of * B, D)
     looked_at: Tensor  # (critic_frames,) which in-between frames the image critic sees
     judged: bool = True  # False during the warm-up: no critics yet
+    detail: bool = True  # False before `Config.detail_after`
 
 
 class InbetweenGAN(nn.Module):
@@ -327,12 +374,13 @@ class InbetweenGAN(nn.Module):
         noise = [standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)]
         chance = torch.Generator().manual_seed(batch.step)  # the same frames for all clips, on every process
         looked_at = 1 + torch.randperm(TIME - 2, generator=chance)[: config.critic_frames].sort().values
-        yield Window(batch.video, torch.cat(noise).to(device), looked_at.to(device), batch.step >= config.warm_up)
+        judged, detail = batch.step >= config.warm_up, batch.step >= config.detail_after
+        yield Window(batch.video, torch.cat(noise).to(device), looked_at.to(device), judged, detail)
 
     def forward(self, window: Window, carry: None) -> tuple[Tensor, None]:
         """The 16 frames as drawn, key frames too: (best_of * B, 3, T, H, W), sample-major."""
         video = window.video
-        return self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME), None
+        return self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME, detail=window.detail), None
 
     def phases(self) -> list[Phase]:
         return [
