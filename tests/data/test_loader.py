@@ -87,6 +87,16 @@ def test_an_interrupted_decoding_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_full_disk_while_decoding_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
+    with pytest.raises(OSError, match="No space"):
+        load(Counting())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_augmentations_do_what_they_say() -> None:
     plain, source = load(Counting()).batch(0).video, Counting()
     flipped = load(source, augment=("flip",)).batch(0).video

@@ -52,10 +52,11 @@ class Decoded:
             beside = path.with_suffix(f".{os.getpid()}.partial")
             try:
                 shape = (int(self.starts[-1]), *size, 3)
-                frames = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-                for index, length in enumerate(source.lengths):
-                    frames[self.starts[index] : self.starts[index + 1]] = to_uint8(source.clip(index, 0, length))
-                frames.flush()
+                with beside.open("wb") as file:  # not a memory map: on a full disk that is a crash, this an OSError
+                    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, layout)
+                    for index, length in enumerate(source.lengths):
+                        file.write(to_uint8(source.clip(index, 0, length)).tobytes())
                 os.replace(beside, path)
             finally:
                 beside.unlink(missing_ok=True)
