@@ -270,18 +270,20 @@ def train(
 
     preview: where the clips of the sample strips come from (a held-out split); without it, the training source.
     steps: stop at this step (default: the experiment's, or none where `minutes` is given). minutes: stop by the clock.
-    resume: go on from the run's checkpoint. Under torchrun every process calls this; the first one writes.
+    resume: go on from the run's checkpoint. Under torchrun every process calls this; the first one writes and
+        tells the callbacks.
     Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
     breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
     """
     where = pick_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    rank, world = processes()
     if where.type == "cuda":
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if where.index is None else where.index)
         torch.cuda.set_device(where)
         torch.backends.cudnn.benchmark = True
+    joined = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    rank, world = processes()
     if steps is None and minutes is None:
         steps = experiment.steps
     described = to_dict(experiment)
@@ -319,6 +321,8 @@ def train(
     if compile:
         for phase in state.phases:
             phase.module.compile()
+    if world > 1:
+        dist.barrier()  # all have looked into the folder before the first one writes there
     if rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         (run / "experiment.json").write_text(json.dumps(described, indent=2) + "\n")
@@ -355,7 +359,7 @@ def train(
 
     def report() -> None:
         progress = meter.report(state.step)
-        for callback in callbacks:
+        for callback in callbacks if rank == 0 else ():
             callback(progress)
         if log:
             rates = {"clips_per_second": progress.clips_per_second, "waiting": progress.waiting}
@@ -397,6 +401,8 @@ def train(
         stream.close()
         if log:
             log.close()
+        if joined:
+            dist.destroy_process_group()
 
 
 def _checkpoints(run: Path) -> list[Path]:
