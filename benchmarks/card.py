@@ -1,7 +1,7 @@
 """Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
 
 The strip shows Weizmann test persons: for each clip truth, linear, and three samples of the model (seeds as in the caption).
-Writes docs/cards/NAME.md and docs/cards/NAME.png; the figures come from benchmarks/results/tween_quality.md. What an
+Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures come from benchmarks/results/tween_quality.md. What an
 animator sees in the strip is written by hand into docs/cards/NAME-notes.md, and taken over.
 """
 
@@ -35,6 +35,7 @@ def main(name: str) -> None:
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)
     write_image(folder / f"{name}.png", contact_sheet(torch.cat(rows)))
+    write_image(folder / f"{name}-short.png", contact_sheet(torch.cat(rows[:6])))  # two clips, for the README
     made = header["provenance"]
     experiment = made["experiment"]
     ours = ("background", "best_of", "reconstruction", "motion", "feature_matching", "critic_frames")
