@@ -1,8 +1,9 @@
 """Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
 
 The strip shows Weizmann test persons: for each clip truth, linear, and three samples of the model (seeds as in the caption).
-Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures come from benchmarks/results/tween_quality.md. What an
-animator sees in the strip is written by hand into docs/cards/NAME-notes.md, and taken over.
+Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures come from
+benchmarks/results/tween_quality.md. What an animator sees in the strip is written by hand into
+docs/cards/NAME-notes.md, and taken over.
 """
 
 from __future__ import annotations
