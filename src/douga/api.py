@@ -277,7 +277,7 @@ def data_check(spec: str | Path) -> dict[str, Any]:
     """Open every split of a source and decode every video of it once, at 64x64 (8 of an endless one).
 
     Returns {"source", "licence", "splits": {split: {"videos", "frames", "shortest", "longest", "damaged"}}}: lengths in
-    frames; damaged: {name: why it cannot be read whole}. Raises as `open_source` does.
+    frames; damaged: {name: why it cannot be read whole}; "title" where a source can be incomplete. Raises as `open_source` does.
     """
     kind, root = _source(spec)
     splits = {}
@@ -292,6 +292,7 @@ def data_check(spec: str | Path) -> dict[str, Any]:
                 damaged[source.names[index]] = str(error)
         lengths = [source.lengths[index] for index in range(count)]
         splits[split] = {
+            **({"title": source.title} if hasattr(source, "title") else {}),
             "videos": count,
             "frames": sum(lengths),
             "shortest": min(lengths, default=0),

@@ -308,7 +308,8 @@ def train(
     provenance = {
         "recipe": experiment.name,
         "experiment": described,
-        "data": f"{type(source).__name__.lower()} ({len(source)} videos, {sum(source.lengths)} frames)",
+        # a source that can be incomplete has a title that says so: a score on a part of KTH is none on KTH
+        "data": f"{getattr(source, 'title', type(source).__name__.lower())} ({len(source)} videos, {sum(source.lengths)} frames)",
         "data_digest": loader.digest,
         "licence": source.licence,
         "device": device_name(where),
