@@ -33,7 +33,7 @@ cover: .venv/dev  ## the tests, and which lines they never reach
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
 
 bench: .venv/run  ## measure the speed on this machine
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py --data shapes
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
