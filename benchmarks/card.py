@@ -16,6 +16,7 @@ import torch
 import douga
 from douga.api import open_source
 from douga.core.clip import Request
+from douga.core.config import to_dict
 from douga.video.io import write_image
 from douga.video.ops import contact_sheet
 
@@ -39,8 +40,9 @@ def main(name: str) -> None:
     write_image(folder / f"{name}-short.png", contact_sheet(torch.cat(rows[:6])))  # two clips, for the README
     made = header["provenance"]
     experiment = made["experiment"]
-    ours = ("background", "best_of", "reconstruction", "motion", "feature_matching", "critic_frames")
-    terms = ", ".join(f"{key} {experiment['model'][key]}" for key in ours)
+    plain = to_dict(type(model.config)())
+    plain |= {key: header["config"][key] for key in ("size", "noise", "channels", "blocks", "width", "critic_width")}
+    terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
     clips = "; ".join(f"`{video}` from frame {start}" for video, start in CLIPS.items())
     results = (ROOT / "benchmarks" / "results" / "tween_quality.md").read_text().split("\n", 2)[2]
     lines = [
