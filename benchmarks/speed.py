@@ -2,7 +2,7 @@
 
 `python benchmarks/speed.py [--model NAME|FILE] [--recipe inbetween/small] [--steps 40]`
 
-- frames per second of `synthesize` in batches of 1 and 8, plain float32 and bf16 + channels-last;
+- frames per second of `synthesize` in batches of 1 and 8, float32 and bf16, both channels-last;
 - the generator's GFLOP/s as a share of what a big matrix product reaches here in the same precision (2048 x 2048);
 - training clips per second of the recipe, and the share of the time spent waiting for data.
 
@@ -59,8 +59,6 @@ def main() -> None:
     for precision in ("fp32", "bf16"):
         model, _ = douga.load(options.model)
         low = precision == "bf16"
-        if low:
-            engine.channels_last(model)
         big = matrix.bfloat16() if low else matrix
         peak = 2 * MATRIX**3 / seconds(lambda big=big: big @ big, options.repeats) / 1e9
         for clips in (1, 8):

@@ -1,4 +1,4 @@
-"""Layers with more than one user."""
+"""Layers, and what is done to them, with more than one user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -50,3 +50,11 @@ class BatchNorm(_BatchNorm):
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Convolution weights channels-last, 2-D and 3-D alike (`Module.to` refuses a mixture)."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in module.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])

@@ -101,6 +101,8 @@ def save_release(path: Path, model: nn.Module, provenance: Mapping[str, Any], me
 
 def load_release(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The model, in eval mode on the CPU, and the header. Raises as `read_header`, and ValueError if the weights don't fit."""
+    from douga.nn.blocks import channels_last
+
     tensors, header = read(Path(path), "release")
     kind = METHODS.load(header["method"])
     model: nn.Module = kind(from_dict(kind.Config, header["config"]))
@@ -108,6 +110,7 @@ def load_release(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     if wanted != set(tensors):
         raise ValueError(f"{path} does not hold the weights of its config: {sorted(wanted ^ set(tensors))[:3]} ...")
     model.load_state_dict(tensors, strict=False)
+    channels_last(model)  # as in training: another layout takes other kernels, which round otherwise
     return model.eval().requires_grad_(False), header
 
 

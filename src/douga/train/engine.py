@@ -32,6 +32,7 @@ from douga.core.config import to_dict
 from douga.core.contracts import Phase, Source
 from douga.core.registry import METHODS
 from douga.data.loader import Loader
+from douga.nn.blocks import channels_last
 from douga.train import checkpoint
 from douga.train.runlog import Meter, Progress, RunLog
 from douga.video.ops import contact_sheet
@@ -88,14 +89,6 @@ def quick_bf16(device: torch.device) -> bool:
     """Whether bf16 pays: on GPUs, and on CPUs with bf16 instructions."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return device.type == "cuda" or (device.type == "cpu" and supported())
-
-
-def channels_last(module: nn.Module) -> None:
-    """Convolution weights channels-last, 2-D and 3-D alike (`Module.to` refuses a mixture)."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in module.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
 class Run:
