@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="inbetween-weizmann")
     parser.add_argument("--recipe", default="inbetween/small")
     parser.add_argument("--data", default="weizmann")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the recipe, as in `douga train`")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "speed.md")
@@ -78,7 +79,7 @@ def main() -> None:
             )
     seen: list[engine.Progress] = []
     with tempfile.TemporaryDirectory() as folder:
-        settings = ["log_steps=4"]
+        settings = ["log_steps=4", *options.set]
         api.train(
             options.recipe,
             options.data,
@@ -96,11 +97,11 @@ def main() -> None:
         f"{engine.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads,",
         f"torch {torch.__version__}, commit {commit}.",
         f"Command: `python benchmarks/speed.py --model {Path(options.model).name} --recipe {options.recipe}",
-        f"--data {options.data} --steps {options.steps}`",
+        f"--data {options.data} --steps {options.steps}{''.join(f' --set {setting}' for setting in options.set)}`",
         "",
         *rows,
         "",
-        f"Training `{options.recipe}` on {options.data}: {rate:.1f} clips a second,",
+        f"Training `{options.recipe}` ({', '.join(options.set) or 'as it is'}) on {options.data}: {rate:.1f} clips a second,",
         f"{waiting:.2%} of the time spent waiting for data",
         f"(medians over the last two thirds of {options.steps} steps).",
     ]
