@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -90,12 +89,11 @@ def main() -> None:
         )
     warm = seen[len(seen) // 3 :]
     rate, waiting = (statistics.median(getattr(p, name) for p in warm) for name in ("clips_per_second", "waiting"))
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     lines = [
         "# Speed on a CPU",
         "",
         f"{engine.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads,",
-        f"torch {torch.__version__}, commit {commit}.",
+        f"torch {torch.__version__}, commit {engine.commit()}.",
         f"Command: `python benchmarks/speed.py --model {Path(options.model).name} --recipe {options.recipe}",
         f"--data {options.data} --steps {options.steps}{''.join(f' --set {setting}' for setting in options.set)}`",
         "",

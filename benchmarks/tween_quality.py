@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from skimage.metrics import structural_similarity
 import douga
 from douga.api import open_source
 from douga.core.clip import Request
+from douga.train import engine
 
 FRAMES = 16
 
@@ -85,7 +85,6 @@ def main() -> None:
         note = f", {provenance['clips_seen']:,} clips seen" if provenance else ""
         rows[f"{name} ({samples} sample{'s' * (samples > 1)}{note})"] = table
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     lines = [
         "# In-betweens of Weizmann test persons 7 and 8",
         "",
@@ -98,7 +97,7 @@ def main() -> None:
         "",
         f"Command: `python benchmarks/tween_quality.py --model {Path(options.model).name}",
         f"--pairs {options.pairs} --samples {options.samples}`",
-        f"at {commit}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}.",
+        f"at {engine.commit()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}.",
     ]
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text("\n".join(lines) + "\n")

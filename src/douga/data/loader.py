@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Generator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,10 @@ class Decoded:
             finally:
                 beside.unlink(missing_ok=True)
         self.frames = np.load(path, mmap_mode="r")
-        self.digest = hashlib.sha256(self.frames).hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.frames).hexdigest()
 
 
 class Loader:

@@ -48,9 +48,7 @@ class Config:
     background: bool = False  # where both key frames agree, their mean may show through (see VideoGenerator)
     best_of: int = 1  # draw so many samples of each clip; the reconstruction takes the nearest, so that they may differ
     reconstruction: float = 0.0  # weight of the mean absolute error
-    motion: float = (
-        0.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|: what moves counts for more
-    )
+    motion: float = 0.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
     critic_rate: float = 1.0  # the critics' learning rate, times the generator's
     feature_matching: float = 0.0  # weight of the distance between the critics' features of true and drawn clips
     warm_up: int = 0  # so many first steps with the reconstruction alone; the critics join after them
@@ -173,9 +171,7 @@ class VideoGenerator(nn.Module):
     be drawn, while nothing that moves between the key frames can be had by fading from one to the other.
     """
 
-    SAME: ClassVar[float] = (
-        0.15  # of the range of 2 that pixels have; the noise of the sets at hand is about a third of it
-    )
+    SAME: ClassVar[float] = 0.15  # of the range of 2 that pixels have
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -251,14 +247,15 @@ class Generator(nn.Module):
             details = {2: lambda h: at_quarter(h, *quarter), 4: lambda h: at_half(h, *half)}
         if self.naive:
             z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
-            video = self.video(z, *keys, details)
-            return video if frames == TIME else _retime(video, frames)
+            return _retime(self.video(z, *keys, details), frames)
         z = self.latent(start, end, noise)
-        return self.video(z if frames == TIME else _retime(z, frames), *keys, details)
+        return self.video(_retime(z, frames), *keys, details)
 
 
 def _retime(video: Float[Tensor, "b c t h w"], frames: int) -> Float[Tensor, "b c {frames} h w"]:
     """Read a video at `frames` evenly spaced times, ends included, between its own frames linearly."""
+    if frames == video.shape[2]:
+        return video
     at = torch.linspace(0, video.shape[2] - 1, frames, device=video.device)
     before = at.floor().long().clamp(max=video.shape[2] - 2)
     after_share = (at - before).to(video.dtype)[:, None, None]

@@ -7,6 +7,7 @@ that a run needs to go on. A file appears under its name whole or not at all.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -49,14 +50,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if header["schema"] > SCHEMA:
         raise ValueError(f"{path} was written by a newer douga (schema {header['schema']}, this one reads {SCHEMA})")
     sizes = [entry["shape"] for name, entry in layout.items() if not name.endswith("num_batches_tracked")]
-    return {**header, "parameters": sum(_product(shape) for shape in sizes)}
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
+    return {**header, "parameters": sum(math.prod(shape) for shape in sizes)}
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

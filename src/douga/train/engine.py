@@ -281,7 +281,7 @@ def train(
         steps = experiment.steps
     described = to_dict(experiment)
 
-    state, commits = Run(experiment, where), [_commit()]
+    state, commits = Run(experiment, where), [commit()]
     if resume:
         header = _resume(state, described, run)
         commits = [*header["provenance"]["commit"].split(", "), *commits]
@@ -386,7 +386,7 @@ def train(
             if state.step > meter.step:
                 report()
             save()
-            if log:
+            if log and state.step % experiment.strip_steps:  # else it was just drawn
                 log.strip(state.step, _strip(state, shown))
             if stop.is_set():
                 raise KeyboardInterrupt
@@ -439,7 +439,7 @@ def _channels_last(batch: Batch) -> Batch:
 @torch.no_grad()
 def _check_bf16(state: Run, batch: Batch) -> None:
     """Some builds of cuDNN compute 3-D convolutions wrongly in bf16 and say nothing: find out before the hour, not after."""
-    request = _between(batch.video)
+    request = Request.tween(batch.video[:, :, 0], batch.video[:, :, -1], batch.video.shape[2] - 2)
     state.model.eval()
     exact = state.model.synthesize(request, 1, torch.Generator().manual_seed(0))
     with state.autocast:
@@ -452,12 +452,6 @@ def _check_bf16(state: Run, batch: Batch) -> None:
         )
 
 
-def _between(video: Tensor) -> Request:
-    mask = torch.zeros(video.shape[2], dtype=torch.bool)
-    mask[0] = mask[-1] = True
-    return Request.hide(video, mask)
-
-
 def _shown(source: Source, experiment: Experiment) -> Tensor:
     """The four clips of the sample strips: always the same."""
     return Loader(source, size=experiment.size, frames=experiment.frames, batch=4, seed=1).batch(0).video
@@ -467,11 +461,13 @@ def _shown(source: Source, experiment: Experiment) -> Tensor:
 def _strip(state: Run, shown: Tensor) -> Tensor:
     """For each shown clip a row of truth and two rows of samples."""
     with state.averaged() as model:
-        drawn = model.synthesize(_between(shown.to(state.device)), 2, torch.Generator().manual_seed(0)).cpu()
+        first, last = shown[:, :, 0].to(state.device), shown[:, :, -1].to(state.device)
+        request = Request.tween(first, last, shown.shape[2] - 2)
+        drawn = model.synthesize(request, 2, torch.Generator().manual_seed(0)).cpu()
     return contact_sheet(torch.cat([shown[None], drawn]).transpose(0, 1).flatten(0, 1))
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, where it runs from a checkout; marked where files differ from it. Else the version."""
     try:
         asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
