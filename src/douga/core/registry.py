@@ -79,6 +79,9 @@ RECIPES = Table(
         "inbetween/small": Row(
             "douga.recipes.inbetween:small", "about a quarter of the cost; terms that help on little data"
         ),
+        "inbetween/brief": Row("douga.recipes.inbetween:brief", "small in a quarter of its steps, to compare with"),
+        "inbetween/brief-wo-fusion": Row("douga.recipes.inbetween:brief_wo_fusion", "ablation of brief: no gates"),
+        "inbetween/brief-naive": Row("douga.recipes.inbetween:brief_naive", "ablation of brief: no latent generator"),
         "inbetween/tiny": Row("douga.recipes.inbetween:tiny", "seconds on a CPU: for the tests"),
     },
 )
