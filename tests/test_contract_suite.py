@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import douga
 from douga.core.clip import Batch, Request, check_video
 from douga.core.config import from_dict, to_dict
-from douga.core.contracts import Source, Synthesizer, Trainable
-from douga.core.registry import METHODS, RECIPES, SOURCES
+from douga.core.contracts import Metric, Source, Synthesizer, Trainable
+from douga.core.registry import METHODS, METRICS, RECIPES, SOURCES
 from douga.train.checkpoint import load_release, save_release
 from douga.train.engine import Experiment, Run
 
 TINY = [name for name in RECIPES if name.endswith("/tiny")]
-TABLES = {"models": METHODS, "baselines": METHODS, "data": SOURCES, "recipes": RECIPES}
+TABLES = {"models": METHODS, "baselines": METHODS, "data": SOURCES, "recipes": RECIPES, "metrics": METRICS}
 
 
 def tiny(recipe: str) -> Run:
@@ -268,3 +268,67 @@ class TestSource:
         assert "\n" not in str(error.value)
         with pytest.raises((FileNotFoundError, ValueError)):
             kind(None, "train", SIZE)
+
+
+@pytest.fixture(scope="module")
+def metric(request: pytest.FixtureRequest) -> Metric:
+    try:
+        return METRICS.load(request.param)(torch.device("cpu"))
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("metric", METRICS, indirect=True)
+class TestMetric:
+    MASK = key_frames(10, 0, -1)
+
+    def truth(self) -> Tensor:
+        """Three moving clips, (3, 3, T, H, W), with room for noise on both sides."""
+        b, t, y, x = torch.meshgrid(*(torch.arange(n).float() for n in (3, 10, 32, 40)), indexing="ij")
+        return torch.stack([torch.sin(0.3 * (x - t) + k + b) * torch.cos(0.2 * y) * 0.5 for k in range(3)], dim=1)
+
+    def observed(self, metric: Metric, noise: float, samples: int = 2) -> dict[str, Tensor]:
+        seen = []
+        for index, truth in enumerate(self.truth()):
+            chance = torch.Generator().manual_seed(index)
+            drawn = truth + noise * torch.randn(samples, *truth.shape, generator=chance)
+            drawn = torch.where(self.MASK[:, None, None], truth, drawn.clamp(-1, 1))
+            seen.append(metric.observe(drawn, truth, self.MASK))
+        return {part: torch.stack([one[part] for one in seen]) for part in seen[0]}
+
+    def test_is_a_metric_whose_settings_are_plain(self, metric: Metric) -> None:
+        assert isinstance(metric, Metric)
+        assert json.loads(json.dumps(dict(metric.settings))) == dict(metric.settings)
+
+    def test_observations_are_small_and_on_the_cpu_and_columns_are_figures_of_clips_or_of_the_set(
+        self, metric: Metric
+    ) -> None:
+        observed = self.observed(metric, 0.1)
+        for part in observed.values():
+            assert part.device.type == "cpu"
+            assert part[0].numel() <= 10_000
+        figures = metric.compute(observed)
+        assert figures
+        for figure in figures.values():
+            assert figure.values.shape in {(3,), ()}
+            assert figure.values.isfinite().all()
+        for curve in metric.curves(observed).values():
+            assert curve.ndim == 1
+
+    def test_the_truth_itself_is_best_and_more_noise_is_worse(self, metric: Metric) -> None:
+        levels = [metric.compute(self.observed(metric, noise)) for noise in (0.0, 0.03, 0.2)]
+        for column, figure in levels[0].items():
+            if figure.higher_is_better is not None:
+                values = [level[column].values.mean().item() for level in levels]
+                assert values == sorted(values, reverse=figure.higher_is_better), column
+                assert len(set(values)) == 3, column
+
+    def test_the_order_of_the_clips_does_not_matter(self, metric: Metric) -> None:
+        observed = self.observed(metric, 0.1)
+        turned = metric.compute({part: values.flip(0) for part, values in observed.items()})
+        for column, figure in metric.compute(observed).items():
+            expected = figure.values.flip(0) if figure.values.ndim else figure.values
+            torch.testing.assert_close(turned[column].values, expected)
+
+    def test_a_method_with_one_sample_is_measured_too(self, metric: Metric) -> None:
+        assert metric.compute(self.observed(metric, 0.1, samples=1))

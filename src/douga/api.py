@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from douga import __version__
 from douga.core.config import with_settings
-from douga.core.registry import METHODS, RECIPES, SOURCES
+from douga.core.registry import METHODS, METRICS, RECIPES, SOURCES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from douga.core.clip import Clip
     from douga.core.contracts import Source, Synthesizer
+    from douga.evaluate.harness import Entry
+    from douga.evaluate.report import Evaluation, Table
     from douga.train.engine import Progress
 
 DEFAULT_MODEL = "inbetween-weizmann"
@@ -257,6 +259,184 @@ def train(
     )
 
 
+def evaluate(
+    methods: Sequence[str],
+    data: str | Path,
+    *,
+    task: str = "tween",
+    samples: int = 100,
+    clips: int = 100,
+    frames: int = 16,
+    size: tuple[int, int] = (64, 64),
+    split: str = "test",
+    metrics: Iterable[str] = tuple(METRICS),
+    seed: int = 0,
+    seeds: Sequence[int] = (0,),
+    train_steps: int | None = None,
+    train_minutes: float | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    published: str | None = None,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Evaluation:
+    """Measure methods on the same clips under one protocol, with paired intervals.
+
+    methods: each a name, a file, a recipe, or LABEL=one of these. Names are those of released weights, of methods without
+        weights, and of methods that have released weights for this data ("sdvi" on weizmann is "sdvi-weizmann"). A recipe
+        takes what was trained in its `run_folder`, once for each of `seeds`; what is not there is trained first, where
+        train_steps or train_minutes says how long. Several with one label (by default the recipe's name) are runs of one method.
+    data: what `open_source` takes, with `split`. clips: how many, of `frames` frames each, spread evenly over the split, at
+        `size` (height, width) in px. samples: of each clip, by methods that are stochastic. seed: of all chance in drawing.
+    metrics: names of the table METRICS. One whose network is missing is left out, and the result says so.
+    out: a folder (default: runs/evaluate-DATA) for protocol.json, rows.jsonl, table.md, report.html and the observations.
+        resume: go on there, perhaps with more methods; the protocol must be the same.
+    published: a name of `douga.evaluate.published.TABLES`, to stand beside.
+    told: called with what is being done, how much of it is done, and of how much.
+    Under torchrun every process calls this with the same arguments; the first one writes. Raises ValueError for a method
+    that is not there, of another task or another size, data without such clips, or a folder in use.
+    """
+    least = {
+        "samples": (samples, 1),
+        "clips": (clips, 1),
+        "frames": (frames, 3),
+        "height": (size[0], 1),
+        "width": (size[1], 1),
+    }
+    for what, (number, smallest) in least.items():
+        if number < smallest:
+            raise ValueError(f"{what} must be {smallest} or more, not {number}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed}")
+    if train_steps is not None and train_minutes is not None:
+        raise ValueError("give train_steps or train_minutes, not both")
+    kinds = {name: METRICS.load(name) for name in dict.fromkeys(metrics)}
+
+    from torch import distributed
+
+    from douga.evaluate import harness, report
+    from douga.evaluate.published import TABLES
+    from douga.train import engine
+
+    source = open_source(data, split, size)
+    there = harness.choose(source, split, frames, clips)
+    name = Path(str(data).partition(":")[0]).name
+    asked_for: list[tuple[str, str | Path]] = []  # label, what `load` takes
+    for method in dict.fromkeys(methods):
+        label, _, spec = method.rpartition("=")
+        if spec in RECIPES:
+            for number in seeds:
+                asked_for.append((label, _trained(spec, data, number, train_steps, train_minutes, device, told)))
+        elif f"{spec}-{name}" in weights() and spec not in weights():
+            asked_for.append((label or spec, f"{spec}-{name}"))
+        else:
+            asked_for.append((label, spec))
+    where, joined = engine.join(device)
+    try:
+        rank, world = engine.processes()
+        entries = [_entry(label, spec, task, size, str(where)) for label, spec in asked_for]
+        names = [(entry.method, entry.run) for entry in entries]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"name at least one method, and each once ({_there_are()})")
+        left_out, built = {}, {}
+        for metric, kind in kinds.items():
+            try:
+                built[metric] = kind(where)
+            except FileNotFoundError as missing:
+                left_out[metric] = str(missing)
+        protocol = harness.protocol(there, task, samples, seed, built)
+        out = Path("runs") / f"evaluate-{name}" if out is None else Path(out).expanduser()
+        if rank == 0:
+            harness.begin(out, protocol, resume=resume)
+        if world > 1:
+            distributed.barrier()
+        entries += harness.reference(there)
+        total, done = len(entries) * len(protocol.clips), 0
+
+        def step(entry: harness.Entry) -> None:
+            nonlocal done
+            done += world
+            told(entry.method, min(total, done), total)
+
+        harness.observe(protocol, there, entries, built, out, device=where, rank=rank, world=world, told=step)
+        if world > 1:
+            distributed.barrier()
+        left_out |= there.left_out
+        told("intervals", total, total)
+        table, rows = report.measure([(out, entry) for entry in entries], protocol, built)
+        if rank == 0:
+            facts = {
+                "data": f"{protocol.data}, split {split}; licence: {source.licence}",
+                "device": f"{engine.device_name(where)}, {world} process{'es' * (world > 1)}, precision fp32",
+                "douga": engine.commit(),
+            }
+            shown = {
+                heading: {
+                    protocol.clips[index]: harness.side_by_side(protocol, there, entries, index, where)
+                    for index in indices
+                }
+                for heading, indices in report.cases(table).items()
+            }
+            report.write(out, table, rows, entries, shown, left_out, facts, TABLES[published] if published else None)
+        if world > 1:
+            distributed.barrier()
+        return report.Evaluation(out, table, left_out)
+    finally:
+        if joined:
+            distributed.destroy_process_group()
+
+
+def compare(outs: Sequence[str | Path], device: str = "cpu") -> Table:
+    """One table of the methods of several evaluations. Raises ValueError if their protocols differ, and says in what."""
+    from douga.evaluate import harness, report
+    from douga.train.engine import pick_device
+
+    folders = [Path(out).expanduser() for out in outs]
+    protocols = [harness.read_protocol(folder) for folder in folders]
+    for folder, protocol in zip(folders, protocols, strict=True):
+        if protocol != protocols[0]:
+            raise ValueError(
+                f"{folders[0]} (protocol {protocols[0].hash}) and {folder} ({protocol.hash}) cannot be compared:"
+                f" {harness.differences(protocols[0], protocol)}"
+            )
+    found: dict[tuple[str, str], tuple[Path, Entry]] = {}
+    for folder in folders:
+        for entry in report.entries(folder):
+            found.setdefault((entry.method, entry.run), (folder, entry))
+    metrics = {name: METRICS.load(name)(pick_device(device)) for name in protocols[0].metrics}
+    return report.measure(list(found.values()), protocols[0], metrics)[0]
+
+
+def reproduce(
+    table: str, data: str | Path, *, scale: str = "paper", methods: Sequence[str] = (), **options: Any
+) -> Evaluation:
+    """A paper's table with our figures beside it. `douga.evaluate.published.TABLES` names them: "table1", "table3".
+
+    scale: which recipes stand for the paper's rows: "paper", "small" or "brief". methods: what stands there instead, as ROW=...,
+    the rows being full, wo-fusion, naive, sdvi, sepconv-t, superslomo. options: those of `evaluate`. Raises as `evaluate` does.
+    """
+    from douga.evaluate.published import TABLES
+
+    if table not in TABLES:
+        raise ValueError(f"unknown table {table!r} (there are: {', '.join(TABLES)})")
+    rows = {
+        "full": f"inbetween/{scale}",
+        "wo-fusion": f"inbetween/{scale}-wo-fusion",
+        "naive": f"inbetween/{scale}-naive",
+        "sdvi": f"sdvi/{scale}",
+        "sepconv-t": f"sepconv/{scale}",
+        "superslomo": f"superslomo/{scale}",
+    }
+    wanted = [row for row, _ in TABLES[table].figures.values() if row]
+    given = {method.partition("=")[0]: method for method in methods}
+    if unknown := [label for label in given if label not in wanted]:
+        raise ValueError(
+            f"{table} has no row {unknown[0]!r} (there are: {', '.join(wanted)}); write ROW=NAME, FILE or RECIPE"
+        )
+    named = [given.get(row, f"{row}={rows[row]}") for row in wanted]
+    return evaluate(named, data, published=table, **options)
+
+
 def run_folder(recipe: str) -> Path:
     """Where a recipe's run goes by default: runs/inbetween-small for inbetween/small."""
     return Path("runs") / recipe.replace("/", "-")
@@ -302,6 +482,26 @@ def data_check(spec: str | Path) -> dict[str, Any]:
     return {"source": str(spec), "licence": kind.licence, "splits": splits}
 
 
+def data_get(spec: str, told: Callable[[str, int, int], object] | None = None) -> dict[str, str]:
+    """Fetch the official files of a set that has an official address, and unpack them where its source looks for them.
+
+    spec: "kth", "bair" or "ucf101", or "name:/path" for a folder elsewhere; what is there already is kept. told: called with a
+    file's name, how many bytes are here, and of how many. Returns what was done and compared, by file. Raises ValueError
+    for a set that has none, OSError that says what to do where a file cannot be had.
+    """
+    from douga.data.download import get
+
+    _, root = _source(spec)
+    return get(spec.partition(":")[0], root or Path(), told)
+
+
+def weights_get(name: str) -> Path:
+    """Bring the weights of a network that metrics need ("i3d", "lpips-alex", ...) into DOUGA_CACHE/weights; returns the file."""
+    from douga.nn.pretrained import fetch
+
+    return fetch(name)
+
+
 def info(path: str | Path) -> dict[str, Any]:
     """What a weight file is and how it was made.
 
@@ -315,6 +515,62 @@ def info(path: str | Path) -> dict[str, Any]:
     header = read_header(path)
     size = {"bytes": path.stat().st_size, "parameters": header["parameters"]}
     return {"file": str(path), "sha256": _sha256(path), **size, **header}
+
+
+def _trained(
+    recipe: str,
+    data: str | Path,
+    seed: int,
+    steps: int | None,
+    minutes: float | None,
+    device: str,
+    told: Callable[[str, int, int], None],
+) -> Path:
+    """The weights of a recipe's run, trained first if they are not there and it is said for how long."""
+    run = run_folder(recipe)
+    run = run.with_name(f"{run.name}-seed{seed}") if seed else run
+    path = run / "weights.safetensors"
+    if path.exists():
+        return path
+    if steps is None and minutes is None:
+        command = f"douga train {recipe} --data {data}" + (f" --set seed={seed} --out {run}" if seed else "")
+        raise ValueError(
+            f"{recipe} is not trained ({path} is missing): say for how long with --train-steps, or run: {command}"
+        )
+    named = f"training {recipe}" + (f", seed {seed}" if seed else "")
+
+    def show(now: Progress) -> None:
+        told(named, now.step, now.steps or 0)
+
+    settings = [f"seed={seed}"]
+    return train(
+        recipe, data, steps=steps, minutes=minutes, settings=settings, device=device, out=run, callbacks=[show]
+    )
+
+
+def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], device: str) -> Entry:
+    """Something that draws, as the harness wants it: a function and what is known."""
+    from douga.evaluate.harness import Entry
+
+    drawer, known = load(spec, device)
+    if task not in drawer.tasks:
+        raise ValueError(f"{spec} does {', '.join(sorted(drawer.tasks))}, not {task}")
+    if drawer.size not in (None, size):
+        raise ValueError(f"{spec} draws at {drawer.size}, not at {size} (height, width)")
+    provenance = known.get("provenance", {})
+    if not label:
+        label = str(spec) if str(spec) in {*weights(), *METHODS} else provenance["recipe"]
+    facts: dict[str, Any] = {"method": known["method"]}
+    if provenance:
+        of_paper = f"{provenance['recipe'].partition('/')[0]}/paper"
+        paper = RECIPES.load(of_paper)() if of_paper in RECIPES else None
+        facts |= {
+            "weights": known["sha256"],
+            "recipe": provenance["recipe"],
+            "clips_seen": provenance["clips_seen"],
+            "paper_clips": paper.steps * paper.batch if paper else None,
+        }
+    return Entry(label, known["sha256"][:8] if provenance else "", drawer.synthesize, drawer.stochastic, facts)
 
 
 def _weight_file(name: str | Path) -> Path:

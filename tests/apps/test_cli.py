@@ -303,3 +303,111 @@ def test_answers_without_torch(command: str) -> None:
     }
     assert "douga.apps.cli" in imported
     assert not imported & {"torch", "cv2", "av"}
+
+
+EVALUATION = ("--data", "shapes", "--clips", "3", "--samples", "2", "--size", "32", "--frames", "8")
+
+
+class TestEvaluate:
+    def test_a_table_a_page_and_rows(self, douga: Douga, tmp_path: Path) -> None:
+        metrics = "ssim_hidden,spread"
+        code, out, _ = douga("evaluate", "--methods", "hold,linear", *EVALUATION, "--metrics", metrics, "--out", "o")
+        assert code == 0
+        assert re.search(r"linear +0\.\d+ \[0\.\d+, 0\.\d+\]", out)
+        assert re.search(r"Protocol [0-9a-f]{10}: tween, shapes test, 3 clips of 8 frames at 32x32", out)
+        assert all(f"wrote o/{name}" in out for name in ("report.html", "table.md", "rows.jsonl"))
+        rows = (tmp_path / "o" / "rows.jsonl").read_bytes()
+        code, _, err = douga("evaluate", "--methods", "hold,linear", *EVALUATION, "--metrics", metrics, "--out", "o")
+        assert (code, "--resume" in err) == (2, True)
+        code, out, _ = douga(
+            "evaluate", "--methods", "hold,linear", *EVALUATION, "--metrics", metrics, "--out", "o", "--resume"
+        )
+        assert code == 0
+        assert (tmp_path / "o" / "rows.jsonl").read_bytes() == rows
+
+    def test_tables_of_one_protocol_are_compared_and_of_two_are_not(self, douga: Douga) -> None:
+        for method in ("hold", "linear"):
+            assert douga("evaluate", "--methods", method, *EVALUATION, "--metrics", "spread", "--out", method)[0] == 0
+        code, out, _ = douga("compare", "hold", "linear")
+        assert code == 0
+        assert "hold" in out and "linear" in out
+        assert (
+            douga("evaluate", "--methods", "hold", *EVALUATION, "--seed", "1", "--metrics", "spread", "--out", "c")[0]
+            == 0
+        )
+        code, out, err = douga("compare", "hold", "c")
+        assert (code, out) == (2, "")
+        assert "cannot be compared: seed is 0 in one and 1 in the other" in err
+
+    def test_a_missing_network_leaves_its_column_out_and_says_where_to_get_it(
+        self, douga: Douga, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOUGA_CACHE", str(tmp_path / "empty"))
+        code, out, _ = douga(
+            "evaluate", "--methods", "hold", *EVALUATION, "--metrics", "spread,lpips_alex_hidden", "--out", "o"
+        )
+        assert code == 0
+        assert "left out: lpips_alex_hidden" in out and "douga weights get lpips-alex" in out
+        assert "lpips_alex_hidden ↓" not in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--methods", "hodl", "--data", "shapes"], "unknown model 'hodl'"),
+            (["--methods", "sdvi", "--data", "shapes"], "the method sdvi needs weights"),
+            (["--methods", "hold", "--data", "nowhere"], "unknown source 'nowhere'"),
+            (["--methods", "hold", "--data", "shapes", "--frames", "99"], "99 frames of a clip"),
+            (["--methods", "hold", "--data", "shapes", "--clips", "0"], "clips must be 1 or more"),
+            (["--methods", "hold", "--data", "shapes", "--samples", "0"], "samples must be 1 or more"),
+            (["--methods", "hold", "--data", "shapes", "--frames", "2"], "frames must be 3 or more"),
+            (["--methods", "hold", "--data", "shapes", "--task", "paint"], "hold does predict, tween, not paint"),
+            (["--methods", "hold", "--data", "shapes", "--metrics", "ssim"], "unknown metric 'ssim'"),
+            (["--methods", "hold,hold=hold", "--data", "shapes"], "each once"),
+            (
+                ["--methods", "inbetween-weizmann", "--data", "shapes", "--size", "32"],
+                "draws at (64, 64), not at (32, 32)",
+            ),
+            (["--methods", "inbetween/tiny", "--data", "shapes", "--size", "32"], "inbetween/tiny is not trained"),
+            (["--methods", "hold", "--data", "shapes", "--split", "tset"], "'tset'"),
+            (["--methods", "hold", "--data", "shapes", "--seeds", "one"], "seeds are whole numbers"),
+        ],
+    )
+    def test_what_cannot_be_evaluated_is_one_sentence(
+        self, douga: Douga, tmp_path: Path, arguments: Any, said: str
+    ) -> None:
+        code, out, err = douga("evaluate", *arguments, "--out", "o")
+        assert (code, out) == (2, "")
+        assert said in err
+        assert "Traceback" not in err
+        assert not (tmp_path / "o").exists()
+
+    def test_recipes_are_trained_and_seeds_are_runs_of_one_method(self, douga: Douga, tmp_path: Path) -> None:
+        code, out, _ = douga(
+            *("evaluate", "--methods", "inbetween/tiny,hold", "--seeds", "0,1", "--train-steps", "1", *EVALUATION),
+            *("--metrics", "spread", "--out", "o", "--device", "cpu"),
+        )
+        assert code == 0
+        assert "intervals over clips and runs" in " ".join(out.split())
+        assert (tmp_path / "runs" / "inbetween-tiny-seed1" / "weights.safetensors").exists()
+        rows = (tmp_path / "o" / "rows.jsonl").read_text().splitlines()
+        assert len({re.search(r'"run": "(\w+)"', row)[1] for row in rows if "inbetween/tiny" in row}) == 2  # type: ignore[index]
+
+    def test_a_published_table_stands_beside(self, douga: Douga, tmp_path: Path) -> None:
+        rows = "full=linear,sdvi=hold,sepconv-t=flow,superslomo=hold"
+        code, _, err = douga(
+            *("reproduce", "table3", "--data", "shapes", "--methods", rows, "--clips", "2"),
+            *("--metrics", "ssim_hidden", "--out", "o"),
+        )
+        assert (code, err.count("Traceback")) == (0, 0)
+        assert "0.733 [0.729, 0.737]" in (tmp_path / "o" / "table.md").read_text()
+        assert douga("reproduce", "table2", "--data", "shapes")[0] == 2
+        code, _, err = douga("reproduce", "table1", "--data", "shapes", "--methods", "fulll=hold")
+        assert (code, "no row 'fulll'" in err) == (2, True)
+
+
+def test_networks_and_sets_that_cannot_be_had_are_one_sentence(douga: Douga) -> None:
+    code, out, err = douga("weights", "get", "i4d")
+    assert (code, out) == (2, "")
+    assert "unknown network 'i4d'" in err
+    code, _, err = douga("data", "get", "weizmann")
+    assert (code, "nothing to fetch for 'weizmann'" in err) == (2, True)

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +17,10 @@ import typer
 
 import douga
 from douga import api
-from douga.core.registry import METHODS, RECIPES, SOURCES
+from douga.core.registry import METHODS, METRICS, RECIPES, SOURCES
 
 if TYPE_CHECKING:
+    from douga.evaluate.report import Evaluation, Table
     from douga.train.engine import Progress
 
 app = typer.Typer(
@@ -28,8 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at sets of videos.", no_args_is_help=True)
+data_app = typer.Typer(help="Get sets of videos, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+weights_app = typer.Typer(help="Weights of the networks that metrics need.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 
@@ -177,13 +180,189 @@ def train(
     typer.echo(f"wrote {weights}")
 
 
+Methods = Annotated[
+    str, typer.Option(metavar="A,B,...", help="each a name, a weight file, a recipe, or LABEL=one of these")
+]
+Data = Annotated[str, typer.Option(metavar="SOURCE", help="NAME, NAME:/PATH or a folder")]
+Samples = Annotated[int, typer.Option(help="of each clip, by methods that are stochastic")]
+Clips = Annotated[int, typer.Option(help="spread evenly over the split")]
+Frames = Annotated[int, typer.Option(help="of a clip, the given ones too")]
+Side = Annotated[int, typer.Option(help="height and width in pixels")]
+Metrics = Annotated[str | None, typer.Option(metavar="A,B,...", help="see `douga list`; by default all")]
+Seeds = Annotated[
+    str, typer.Option(metavar="0,1,...", help="a recipe is trained with each of these: runs of one method")
+]
+TrainSteps = Annotated[int | None, typer.Option(help="train a recipe that has no run yet for so many steps")]
+TrainMinutes = Annotated[float | None, typer.Option(help="train a recipe that has no run yet by the clock")]
+Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="by default runs/evaluate-SOURCE")]
+Resume = Annotated[bool, typer.Option("--resume", help="go on in --out, perhaps with more methods")]
+
+
+@app.command()
+def evaluate(
+    methods: Methods,
+    data: Data,
+    task: Annotated[str, typer.Option(help="what is asked of the methods")] = "tween",
+    samples: Samples = 100,
+    clips: Clips = 100,
+    frames: Frames = 16,
+    size: Side = 64,
+    split: Annotated[str, typer.Option(help="of the source")] = "test",
+    metrics: Metrics = None,
+    seed: Annotated[int, typer.Option(help="of all chance in drawing")] = 0,
+    seeds: Seeds = "0",
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Measure methods on the same clips under one protocol: a table here, report.html and rows.jsonl in --out."""
+    _evaluate(
+        api.evaluate,
+        methods.split(","),
+        data,
+        task=task,
+        samples=samples,
+        clips=clips,
+        frames=frames,
+        size=(size, size),
+        split=split,
+        seed=seed,
+        seeds=_numbers(seeds),
+        train_steps=train_steps,
+        train_minutes=train_minutes,
+        out=out,
+        resume=resume,
+        device=device,
+        **({} if metrics is None else {"metrics": metrics.split(",")}),
+    )
+
+
+@app.command()
+def reproduce(
+    table: Annotated[
+        str, typer.Argument(help="table1 (FVD of the ablations) or table3 (SSIM, best of 100) of Li et al. 2019")
+    ],
+    data: Data,
+    scale: Annotated[str, typer.Option(help="which recipes stand in the rows: paper, small or brief")] = "paper",
+    methods: Annotated[
+        str | None, typer.Option(metavar="ROW=FILE,...", help="what stands in a row instead of the recipe's run")
+    ] = None,
+    samples: Samples = 100,
+    clips: Clips = 100,
+    metrics: Metrics = None,
+    seeds: Seeds = "0",
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """A paper's table with our figures beside it, under one protocol."""
+    _evaluate(
+        api.reproduce,
+        table,
+        data,
+        scale=scale,
+        methods=methods.split(",") if methods else [],
+        samples=samples,
+        clips=clips,
+        seeds=_numbers(seeds),
+        train_steps=train_steps,
+        train_minutes=train_minutes,
+        out=out,
+        resume=resume,
+        device=device,
+        **({} if metrics is None else {"metrics": metrics.split(",")}),
+    )
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="folders of `douga evaluate`")],
+) -> None:
+    """One table of several evaluations; refused where their protocols differ."""
+    _tables(api.compare(folders))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"seeds are whole numbers with commas between, not {text!r}") from None
+
+
+def _evaluate(function: Callable[..., Evaluation], *arguments: Any, **options: Any) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    first = os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
+    console = Console(stderr=True, quiet=not first)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+    task = bar.add_task("", total=None)
+    said = ""
+
+    def told(what: str, done: int, of: int) -> None:
+        nonlocal said
+        if console.is_terminal and not bar.live.is_started:
+            bar.start()
+        bar.update(task, description=what, completed=done, total=of)
+        if what != said and not console.is_terminal and first:
+            typer.echo(f"{what} ({done}/{of})", err=True)
+        said = what
+
+    try:
+        result = function(*arguments, told=told, **options)
+    except KeyboardInterrupt:
+        again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        typer.echo(f"stopped; go on with: {shlex.join(['douga', *again, '--resume'])}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
+    if not first:
+        return
+    _tables(result.table)
+    for what, why in result.left_out.items():
+        typer.echo(f"left out: {what} ({why})")
+    for name in ("report.html", "table.md", "rows.jsonl"):
+        typer.echo(f"wrote {result.folder / name}")
+
+
+def _tables(table: Table) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    from douga.evaluate import report
+
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    for group, columns in report.groups(table).items():
+        shown = [c for c in columns if report.in_short(table, c)]
+        grid = Grid(title=f"{group}", box=box.SIMPLE, title_justify="left")
+        for head in ("method", *(report.title(column) for column in shown)):
+            grid.add_column(head, overflow="fold")
+        for method, cells in table.cells.items():
+            if any(column.name in cells for column in shown):
+                texts = [
+                    Text(report.text(cells.get(column.name)) + report.mark(table, method, column)) for column in shown
+                ]
+                grid.add_row(Text(method), *texts)
+        console.print(grid)
+    console.print(Text(report.caption(table)))
+
+
 @app.command("list")
 def list_() -> None:
-    """Methods, sources, recipes and released weights."""
+    """Methods, sources, recipes, metrics and released weights."""
     for title, rows in {
         "methods": {name: row.summary for name, row in METHODS.items()},
         "sources": {name: row.summary for name, row in SOURCES.items()},
         "recipes": {name: row.summary for name, row in RECIPES.items()},
+        "metrics": {name: row.summary for name, row in METRICS.items()},
         "weights": {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in api.weights().items()},
     }.items():
         typer.echo(f"{title}:")
@@ -203,6 +382,34 @@ def info(
 def check(source: Annotated[str, typer.Argument(help="NAME, NAME:/PATH or a folder")]) -> None:
     """Open every split of a source and decode every video of it once."""
     _show(api.data_check(source))
+
+
+@data_app.command("get")
+def data_get(
+    source: Annotated[str, typer.Argument(help="kth, bair or ucf101, or NAME:/PATH for a folder elsewhere")],
+) -> None:
+    """Fetch the official files of a set; what is there already is kept, and a broken download goes on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(24), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(name: str, here: int, of: int) -> None:
+            bar.update(task, description=name, completed=here, total=of)
+
+        done = api.data_get(source, told)
+    _show(done)
+
+
+@weights_app.command("get")
+def weights_get(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="i3d, lpips-alex, lpips-vgg16 or raft-small")],
+) -> None:
+    """Bring the weights of networks into DOUGA_CACHE/weights and check their digests."""
+    for name in names:
+        typer.echo(f"{name}: {api.weights_get(name)}")
 
 
 def _show(facts: Mapping[str, Any]) -> None:

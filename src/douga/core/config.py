@@ -72,6 +72,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{where} must have {len(kinds)} values, not {len(value)}")
         return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if origin is Mapping and isinstance(value, Mapping):
+        return dict(value)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(hint, value, where + ".")  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

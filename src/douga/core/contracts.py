@@ -1,4 +1,4 @@
-"""What a method, a source and a training phase must be. Protocols: no behaviour, nothing to inherit from."""
+"""What a method, a source, a metric and a training phase must be. Protocols: no behaviour, nothing to inherit from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from douga.core.clip import Batch, Request
@@ -90,4 +90,44 @@ class Source(Protocol):
 
     def clip(self, index: int, start: int, length: int) -> Float[Tensor, "c t h w"]:
         """`length` frames of video `index` from frame `start`: (C, T, H, W) float32 in [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One column of a table.
+
+    values: (N,) float64, a score for each clip, whose mean stands in the table; or (), one figure of the whole set.
+    higher_is_better: None where it describes and wins nothing.
+    """
+
+    values: Tensor
+    unit: str = ""
+    higher_is_better: bool | None = None
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What drawn videos are worth. Built as `Metric(device)`.
+
+    It looks at one clip at a time and keeps nothing: an evaluation can stop, go on, be spread over processes and be
+    resampled from its observations, without the videos. Its name states its protocol (`ssim_hidden`). Raises
+    FileNotFoundError, saying where they come from, if the weights of a network that it `needs` are missing.
+    """
+
+    needs: ClassVar[tuple[str, ...]]  # networks of douga.nn.pretrained
+    settings: Mapping[str, Any]  # all that decides its values, ready for JSON: part of the evaluation's protocol
+
+    def observe(
+        self, drawn: Float[Tensor, "s 3 t h w"], truth: Float[Tensor, "3 t h w"], mask: Bool[Tensor, " t"]
+    ) -> Mapping[str, Tensor]:
+        """What one clip contributes: small tensors on the CPU, of the same shapes for every clip with as many samples."""
+        ...
+
+    def compute(self, observed: Mapping[str, Tensor]) -> Mapping[str, Figure]:
+        """The columns, from the observations of N clips, stacked: (N, ...) each."""
+        ...
+
+    def curves(self, observed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """For plots: name -> (K,) float64, over frames or what the name says; often none."""
         ...

@@ -1,6 +1,6 @@
 """Tables of public names. A row names its code as "module:attribute" and loads it when asked, so that listing imports no torch.
 
-Third parties add rows through entry points of the groups "douga.methods", "douga.sources" and "douga.recipes".
+Third parties add rows through entry points of the groups "douga.methods", "douga.sources", "douga.recipes" and "douga.metrics".
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ METHODS = Table(
         "hold": Row("douga.baselines.naive:Hold", "repeat the nearest key frame"),
         "linear": Row("douga.baselines.naive:Linear", "cross-fade"),
         "flow": Row("douga.baselines.flow:Flow", "DIS optical flow both ways, warped, occlusion-aware blend"),
+        "sepconv-t": Row(
+            "douga.baselines.sepconv:SepConv", "separable kernels for each pixel and time (after Niklaus 2017)"
+        ),
+        "superslomo": Row("douga.baselines.superslomo:SuperSloMo", "learned flow and visibility (Jiang et al. 2018)"),
+        "sdvi": Row("douga.baselines.sdvi:Sdvi", "stochastic recurrent interpolation (Xu et al. 2020)"),
     },
 )
 
@@ -67,6 +72,8 @@ SOURCES = Table(
         "shapes": Row("douga.data.shapes:Shapes", "endless synthetic shapes with known motion"),
         "weizmann": Row("douga.data.weizmann:Weizmann", "Weizmann actions, 64x64 colour, by person"),
         "kth": Row("douga.data.kth:Kth", "KTH actions, official names, frame ranges and person splits"),
+        "bair": Row("douga.data.bair:Bair", "BAIR robot pushing, TFRecords read without TensorFlow"),
+        "ucf101": Row("douga.data.ucf101:Ucf101", "UCF101, official lists"),
     },
 )
 
@@ -83,5 +90,32 @@ RECIPES = Table(
         "inbetween/brief-wo-fusion": Row("douga.recipes.inbetween:brief_wo_fusion", "ablation of brief: no gates"),
         "inbetween/brief-naive": Row("douga.recipes.inbetween:brief_naive", "ablation of brief: no latent generator"),
         "inbetween/tiny": Row("douga.recipes.inbetween:tiny", "seconds on a CPU: for the tests"),
+        "sepconv/paper": Row("douga.recipes.sepconv:paper", "SepConv-t, full size, its paper's settings"),
+        "sepconv/small": Row("douga.recipes.sepconv:small", "SepConv-t, for two CPU cores"),
+        "sepconv/tiny": Row("douga.recipes.sepconv:tiny", "seconds on a CPU: for the tests"),
+        "superslomo/paper": Row("douga.recipes.superslomo:paper", "Super SloMo, full size, its paper's settings"),
+        "superslomo/small": Row("douga.recipes.superslomo:small", "Super SloMo, for two CPU cores"),
+        "superslomo/tiny": Row("douga.recipes.superslomo:tiny", "seconds on a CPU: for the tests"),
+        "sdvi/paper": Row("douga.recipes.sdvi:paper", "SDVI, full size, its paper's settings"),
+        "sdvi/small": Row("douga.recipes.sdvi:small", "SDVI, for two CPU cores"),
+        "sdvi/tiny": Row("douga.recipes.sdvi:tiny", "seconds on a CPU: for the tests"),
+    },
+)
+
+METRICS = Table(
+    "metric",
+    {
+        "mse_hidden": Row("douga.metrics.paired:Mse", "mean squared error, pixels in 0-1, of the drawn frames"),
+        "psnr_hidden": Row("douga.metrics.paired:Psnr", "of a sequence's mean squared error"),
+        "ssim_hidden": Row("douga.metrics.paired:Ssim", "Gaussian 11x11, sigma 1.5, per frame and channel"),
+        "lpips_alex_hidden": Row("douga.metrics.paired:Lpips", "LPIPS v0.1, AlexNet, per frame"),
+        "fvd_i3d": Row(
+            "douga.metrics.distribution:VideoDistance", "Frechet and kernel distance of I3D logits, 224x224"
+        ),
+        "spread": Row("douga.metrics.diversity:Spread", "distance between samples, in pixels and over time"),
+        "calibration": Row(
+            "douga.metrics.diversity:Calibration", "rank histogram, CRPS and energy score of the samples"
+        ),
+        "warp_error": Row("douga.metrics.temporal:WarpError", "flicker: frames against their flow-warped neighbours"),
     },
 )

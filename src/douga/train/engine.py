@@ -212,6 +212,19 @@ class Run:
                 optimiser.state[parameter][rest] = moment
 
 
+def join(device: str) -> tuple[torch.device, bool]:
+    """This process's device, and whether it has just joined others that torchrun started: then it must leave them at the end."""
+    where = pick_device(device)
+    if where.type == "cuda":
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if where.index is None else where.index)
+        torch.cuda.set_device(where)
+        torch.backends.cudnn.benchmark = True
+    joined = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    return where, joined
+
+
 def processes() -> tuple[int, int]:
     """(rank, world)."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -268,14 +281,7 @@ def train(
     Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
     breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
     """
-    where = pick_device(device)
-    if where.type == "cuda":
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if where.index is None else where.index)
-        torch.cuda.set_device(where)
-        torch.backends.cudnn.benchmark = True
-    joined = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
-    if joined:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    where, joined = join(device)
     rank, world = processes()
     if steps is None and minutes is None:
         steps = experiment.steps

@@ -1,0 +1,45 @@
+"""Losses that look through a fixed network, with more than one possible user."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from douga.nn.pretrained import load
+
+CONVS = (2, 2, 3, 3, 3)  # of each block; a pooling ends it
+WIDTHS = (3, 64, 128, 256, 512, 512)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
+
+
+class VggFeatures:
+    """What VGG16 (Simonyan, Zisserman 2015), trained on ImageNet, sees in a picture: the output of one layer, fixed.
+
+    layer: "conv1_1" to "conv5_3", or "relu1_1" to "relu5_3" after its ReLU.
+    Not an `nn.Module`, so that no model that holds it counts its weights as its own. It follows its input to any device.
+    Raises ValueError for another layer, FileNotFoundError where the weights are missing.
+    """
+
+    def __init__(self, layer: str) -> None:
+        layers: dict[str, nn.Module] = {}
+        with torch.device("meta"):  # the weights come from the file: no memory and no chance is spent on others
+            for block, (convs, widths) in enumerate(zip(CONVS, pairwise(WIDTHS), strict=True), start=1):
+                for number in range(1, convs + 1):
+                    layers[f"conv{block}_{number}"] = nn.Conv2d(widths[number > 1], widths[1], 3, padding=1)
+                    layers[f"relu{block}_{number}"] = nn.ReLU()
+                layers[f"pool{block}"] = nn.MaxPool2d(2)
+        if layer not in layers:
+            raise ValueError(f"VGG16 has no layer {layer!r} (there are: {', '.join(layers)})")
+        self.network = nn.Sequential(*list(layers.values())[: list(layers).index(layer) + 1]).eval()
+        weights = load("lpips-vgg16")
+        names = self.network.state_dict()  # numbered as torchvision does
+        self.network.load_state_dict({name: weights[f"features.{name}"].float() for name in names}, assign=True)
+        self.network.requires_grad_(False)
+
+    def __call__(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """RGB in [-1, 1] to float32 features; gradients flow to the frames alone."""
+        mean, std = (frames.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+        return self.network.to(frames.device)(((frames + 1) / 2 - mean) / std).float()
