@@ -66,13 +66,14 @@ def main() -> None:
     parser.add_argument("--naive-clips", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "metric_speed.md")
     options = parser.parse_args()
+    options.naive_clips = min(options.naive_clips, options.clips)
     mask = torch.zeros(FRAMES, dtype=torch.bool)
     mask[[0, -1]] = True
     one_by_one: dict[Ssim | Lpips, Callable[[Tensor, Tensor], float]] = {
         Ssim(CPU): naive_ssim,
         Lpips(CPU): partial(naive_lpips, Network(CPU)),
     }
-    ours, naive, apart = ({metric: 0.0 for metric in one_by_one} for _ in range(3))
+    ours, naive, apart = (dict.fromkeys(one_by_one, 0.0) for _ in range(3))
     for metric in one_by_one:  # warm-up
         metric.observe(*walk(0, 2), mask)
     for clip in track(range(options.clips), description="clips"):

@@ -72,12 +72,15 @@ class ConvLSTM(nn.Module):
         self.see = nn.Conv2d(inward, 4 * channels, 3, padding=1, bias=False)
         self.recall = nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(4, 4 * channels)
+        nn.init.ones_(self.norm.bias[channels : 2 * channels])  # the cell keeps what it has, at first
 
     def step(self, seen: Float[Tensor, "b c4 h w"], state: State) -> State:
         cell, hidden = state
-        new, take, keep, show = self.norm(seen + self.recall(hidden)).chunk(4, dim=1)
-        cell = (keep + 1).sigmoid() * cell + take.sigmoid() * new.tanh()  # + 1: it keeps, at first
-        return cell, show.sigmoid() * cell.tanh()
+        gates = self.norm(seen + self.recall(hidden))
+        new = gates[:, : hidden.shape[1]].tanh()
+        keep, take, show = gates[:, hidden.shape[1] :].sigmoid().chunk(3, dim=1)
+        cell = keep * cell + take * new
+        return cell, show * cell.tanh()
 
     def start(self, like: Float[Tensor, "b c h w"]) -> State:
         zero = like.new_zeros(len(like), self.recall.in_channels, *like.shape[2:])
@@ -226,9 +229,8 @@ class Network(nn.Module):
         """The steps = T - 2 frames between, by the posterior and by the prior, drawn from the true frames before; and both."""
         t, b = frames.shape[:2]
         keys = frames[[0, -1]]
-        known = self.encode(torch.cat([*frames, keys.mean(0)]))
-        content = [part[-b:] for part in known]
-        h = known[0][:-b].unflatten(0, (t, b))
+        content = self.encode(keys.mean(0))
+        h = self.encode(frames.flatten(0, 1))[0].unflatten(0, (t, b))
         constraints = self.constraints(keys, h[0], h[-1], t - 2)
         prior = self.guess(self.prior(h[:-2]), constraints)
         seen = torch.stack([hidden for _, hidden in self.posterior(h[:-1])[1:]])
@@ -243,9 +245,8 @@ class Network(nn.Module):
     ) -> Float[Tensor, "n 3 steps h2 w2"]:
         """The frames between, by the prior, `rows` drawings at a time; noise row s * b + i draws clip i."""
         b, steps = keys.shape[1], noise.shape[1]
-        known = self.encode(torch.cat([*keys, keys.mean(0)]))
-        first, last, _ = known[0].chunk(3)
-        content = [part[-b:] for part in known]
+        content = self.encode(keys.mean(0))
+        first, last = (self.encode(key)[0] for key in keys)
         constraints = self.constraints(keys, first, last, steps)
         drawn = noise.new_empty(len(noise), 3, steps, *keys.shape[3:])
         for piece in torch.arange(len(noise), device=noise.device).split(rows):
