@@ -9,7 +9,7 @@ SSIM and LPIPS of every sample of every clip (14 drawn frames at 64x64; each sam
   first clips alone and scaled. The program fails where the two differ by 1e-4 or more.
 
 Run it on an idle machine: nothing is timed beside another job. Writes benchmarks/results/metric_speed.md (committed) and
-prints it. The weights of LPIPS: see `douga.nn.pretrained`.
+prints it. The weights of LPIPS: `douga weights get lpips-alex`.
 """
 
 from __future__ import annotations

@@ -156,6 +156,7 @@ def _receive(file: Official, partial: Path, start: int, progress: Progress | Non
     try:
         answer = urlopen(Request(file.address, headers=headers), timeout=60)
     except HTTPError as error:
+        error.close()
         sizes = error.headers.get("Content-Range", "")  # "bytes */1234"
         if error.code != 416 or not sizes.startswith("bytes */"):
             raise

@@ -27,7 +27,8 @@ FEWEST = 5  # samples that a rank histogram needs
 class Spread:
     """Mean absolute distance between two samples of a clip, over all pairs of them; 0 for a single one.
 
-    Observes: per_frame (T,). Column: spread_px, over the hidden frames. Curve: spread_over_frames (T,), known ones too.
+    Observes: per_frame (T,), known ones too; hidden (), the mean of the others. Column: spread_px, over the hidden frames.
+    Curve: spread_over_frames (T,).
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -39,12 +40,12 @@ class Spread:
     def observe(
         self, drawn: Float[Tensor, "s 3 t h w"], truth: Float[Tensor, "3 t h w"], mask: Bool[Tensor, " t"]
     ) -> dict[str, Tensor]:
-        apart = torch.zeros(len(mask))
+        apart = torch.zeros(len(mask), dtype=torch.float64)
         if len(drawn) > 1:
             for time in range(len(mask)):
                 frame = drawn[:, :, time].to(self.device).flatten(1)
                 apart[time] = torch.pdist(frame, p=1).double().mean() * STEPS / frame.shape[1]
-        return {"per_frame": apart.double(), "hidden": apart[hidden(mask)].double().mean()}
+        return {"per_frame": apart, "hidden": apart[hidden(mask)].mean()}
 
     def compute(self, observed: Mapping[str, Tensor]) -> dict[str, Figure]:
         return {"spread_px": Figure(observed["hidden"], UNIT)}

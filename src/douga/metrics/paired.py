@@ -20,7 +20,7 @@ from douga.nn.lpips import Lpips as Network
 
 WINDOW_PX, SIGMA_PX, K1, K2 = 11, 1.5, 0.01, 0.03
 CHUNK = 2**18  # values in a piece of work: small enough to stay in the processor's cache
-CAP_DB = 100.0  # PSNR of equal sequences; float32 pixels do not tell more apart
+CAP_DB = 100.0  # PSNR of equal sequences, which would be infinite
 BEST_OF = 5, 10, 100
 
 
@@ -48,8 +48,9 @@ def ssim(drawn: Float[Tensor, "s c t h w"], truth: Float[Tensor, "c t h w"]) -> 
     for start in range(0, frames, near):
         # With d = drawn - truth, and as var(drawn) = var(truth) + 2 cov(truth, d) + var(d), SSIM is
         #     (1 - mean(d)^2 / (mean(truth)^2 + mean(drawn)^2 + c1)) (1 - var(d) / (var(truth) + var(drawn) + c2)).
-        # So float32 will do, with whole pictures centred, as E[x^2] - E[x]^2 loses digits on bright ones. What is left of that
-        # shows, below 1e-4, where large pieces are of exactly one colour. Truth's part, in float64, is needed once.
+        # Unlike var = E[x^2] - E[x]^2 of each picture this keeps its digits in float32 where pictures are flat or alike, the more
+        # with d centred (1e-4 are lost where large areas of exactly one colour change by much). Truth's part, in float64, serves
+        # all samples.
         true = truth[:, start : start + near]
         centred = true.double() - true.double().mean((2, 3), keepdim=True)
         mean, mean_centred, power = down @ (torch.stack([true.double(), centred, centred.square()]) @ along)
@@ -67,8 +68,10 @@ def ssim(drawn: Float[Tensor, "s c t h w"], truth: Float[Tensor, "c t h w"]) -> 
             variance.addcmul_(d, d, value=-1)
             both_variances = twice_covariance.addcmul_(d, twice_mean_centred, value=-1).add_(variance).add_(contrast)
             d += shift
-            both_means = torch.addcmul(luminance, mean + d, mean + d)
-            row.copy_(((1 - d.square() / both_means) * (1 - variance / both_variances)).mean((0, 2, 3)))
+            drawn_mean = mean + d
+            both_means = torch.addcmul(luminance, drawn_mean, drawn_mean)
+            alike = (1 - d.square_().div_(both_means)) * (1 - variance.div_(both_variances))
+            row.copy_(alike.mean((0, 2, 3)))
     return scores
 
 

@@ -31,7 +31,7 @@ def small() -> Experiment:
     return replace(
         paper(),
         name="sepconv/small",
-        model=Config(widths=(24, 48, 96, 128), taps=17, times=2),
+        model=Config(widths=(24, 48, 96, 128), taps=25, times=2),
         data="weizmann",
         batch=8,
         steps=3_224,
