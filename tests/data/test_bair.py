@@ -82,7 +82,7 @@ def sequence(pixels: np.ndarray, camera: str = "image_aux1") -> bytes:
     return record(example(features))
 
 
-def write_set(root: Path, files: Mapping[str, int]) -> dict[str, np.ndarray]:
+def write_set(root: Path, files: Mapping[str, int] = FILES) -> dict[str, np.ndarray]:
     """Files of so many sequences each, in the official layout; returns the frames, uint8 (30, 64, 64, 3), by name."""
     written = {}
     for name, count in files.items():
@@ -100,7 +100,7 @@ def write_set(root: Path, files: Mapping[str, int]) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     root = tmp_path_factory.mktemp("bair")
-    return root, write_set(root, FILES)
+    return root, write_set(root)
 
 
 @pytest.fixture
@@ -152,7 +152,10 @@ def test_splits_go_by_the_numbers_in_the_names_of_files(root: Path) -> None:
     (root / "softmotion30_44k" / "traj_of_mine.tfrecords").write_bytes(b"?")
     assert Bair(root, "validation", SIZE).names == ["traj_256_to_256/0"]
     assert Bair(root, "train", SIZE).names[-1] == "traj_10174_to_10174/0"  # by number, not by letters
-    assert [(low, high) for low, high in bair.SPLITS.values()] == [(2560, float("inf")), (256, 2560), (0, 256)]
+    borders = {0: "test", 255: "test", 256: "validation", 2559: "validation", 2560: "train", 50_000: "train"}
+    assert {n: [split for split, numbers in bair.SPLITS.items() if n in numbers] for n in borders} == {
+        n: [split] for n, split in borders.items()
+    }
 
 
 def test_a_part_is_never_called_bair(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,8 @@ from douga.video.io import from_uint8
 from douga.video.ops import fit
 
 ORIGIN = "http://rail.eecs.berkeley.edu/datasets/bair_robot_pushing_dataset_v0.tar"
-SPLITS = {
-    "train": (2560, float("inf")),
-    "validation": (256, 2560),
-    "test": (0, 256),
-}  # numbers of sequences: from, below
+# By the number of the first sequence of a file.
+SPLITS = {"train": range(2560, 10**9), "validation": range(256, 2560), "test": range(256)}
 SEQUENCES = 43_520  # 256 in test/, 43,264 in train/
 FRAMES = 30
 SHAPE = (64, 64, 3)
@@ -76,31 +73,23 @@ class Bair:
         there, marks = 0, []
         for (first, last), path in sorted(files.items()):
             there += (promised := last - first + 1)
-            if not SPLITS[split][0] <= first < SPLITS[split][1]:
+            if first not in SPLITS[split]:
                 continue
-            records: list[tuple[int, int, str]] = []
-            lost = ""
-            try:
-                stat = path.stat()
-                mark = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()
-                records, lost = _examined(path, cache_folder() / f"bair-{mark[:20]}.json")
-                marks.append(mark)
-            except OSError as error:
-                lost = str(error)
-            before = len(self.names)
+            mark, records, lost = _examined(path)
+            marks.append(mark)
             for number, (start, length, wrong) in enumerate(records):
                 if wrong:
                     self.damaged.append((f"{path.stem}/{number}", wrong))
                 else:
                     self.names.append(f"{path.stem}/{number}")
                     self._places.append((path, start, length))
-            if len(records) != promised or lost:
+            if lost or len(records) != promised:
                 why = lost or "it ends there"
                 self.damaged.append((path.stem, f"{len(records)} of its {promised} sequences were found: {why}"))
-            there -= promised - (len(self.names) - before)
-        if split == "train" and marks and not self.names:
+            there -= promised - sum(not wrong for _, _, wrong in records)
+        if split == "train" and self.damaged and not self.names:
             raise ValueError(f"every BAIR sequence for training in {root} is damaged; the first: {self.damaged[0][1]}")
-        self.complete = there == SEQUENCES and not self.damaged
+        self.complete = there == SEQUENCES
         self.title = "bair" if self.complete else f"bair{there}"
         self.stamp = hashlib.sha256("".join(marks).encode()).hexdigest()
         self.lengths = [FRAMES] * len(self.names)
@@ -119,22 +108,31 @@ class Bair:
         return fit(from_uint8(np.frombuffer(pixels, np.uint8).reshape(length, *SHAPE)), self.size)
 
 
-def _examined(path: Path, memory: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """What `_walk` finds, read from `memory` or kept there: an unchanged file is examined once in its life."""
-    with suppress(OSError, ValueError):  # none yet, or damaged: examined anew
-        records, lost = json.loads(memory.read_bytes())
-        return [(start, length, wrong) for start, length, wrong in records], lost
-    records, lost = [], ""
+def _examined(path: Path) -> tuple[str, list[tuple[int, int, str]], str]:
+    """A mark of the file, what `_walk` finds, and why it ended early or "".
+
+    What was found is kept beside the decoded videos, so an unchanged file is examined once in its life.
+    """
+    records: list[tuple[int, int, str]] = []
+    lost = ""
     try:
+        stat = path.stat()
+        mark = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()
+        memory = cache_folder() / f"bair-{mark[:20]}.json"
+        with suppress(OSError, ValueError):  # none yet, or damaged: examined anew
+            found, lost = json.loads(memory.read_bytes())
+            return mark, [(start, length, wrong) for start, length, wrong in found], lost
         records.extend(_walk(path))  # what comes before an error stays
     except ValueError as error:
         lost = str(error)
+    except OSError as error:  # may pass, so it is not kept
+        return "", records, str(error)
     with suppress(OSError):  # then it is examined again next time
         memory.parent.mkdir(parents=True, exist_ok=True)
         beside = memory.with_suffix(f".{os.getpid()}.partial")
         beside.write_text(json.dumps([records, lost]))
         os.replace(beside, memory)
-    return records, lost
+    return mark, records, lost
 
 
 def _walk(path: Path) -> Iterator[tuple[int, int, str]]:

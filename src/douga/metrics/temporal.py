@@ -24,7 +24,7 @@ SLACK, SLACK_PX2 = 0.01, 0.5  # of Sundaram et al.: |there + back|^2 < 0.01 (|th
 
 
 class WarpError:
-    """Of the first 5 samples. Columns, one value for each clip:
+    """Of the first 5 samples. Observes: warp, jump (), which are the columns:
 
     warp_error, in thousandths: mean squared error, pixels in 0-1, between each frame and the one before it, warped along
     the DIS flow of the drawn video; over pixels whose flow is consistent both ways (the whole picture, where none is) and over
