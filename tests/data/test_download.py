@@ -133,9 +133,13 @@ def test_a_set_is_fetched_compared_and_unpacked_once(
 def test_what_is_there_is_kept(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     offer(server, monkeypatch, "walking.zip", b"never asked for")
     (tmp_path / "walking.zip").write_bytes(zipped(VIDEOS))
+    killed = tmp_path / ".walking.zip.unpacking"
+    killed.mkdir()
+    for name in VIDEOS:
+        (killed / name).write_bytes(b"half")
     mine = tmp_path / "person02_walking_d1_uncomp.avi"
     mine.write_bytes(b"mine")
-    assert get("kth", tmp_path)["walking.zip"].startswith("was there; nobody published a digest")
+    assert get("kth", tmp_path)["walking.zip"].startswith("was there; no digest is published")
     assert mine.read_bytes() == b"mine"
     assert lying(tmp_path) == {*VIDEOS, "walking.zip", "digests.json"}
     assert server.asked == []

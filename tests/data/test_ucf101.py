@@ -148,6 +148,7 @@ def test_real_videos(real_data: Path, tmp_path: Path) -> None:
     assert (train.names, test.names) == (["v_SoccerJuggling_g23_c01"], ["v_SoccerJuggling_g24_c01"])
     assert train.damaged == test.damaged == []  # files of other sets are not taken for UCF101's
     assert train.title == "ucf101-2"
-    clip = test.clip(0, 0, test.lengths[0])
+    clip = test.clip(0, 0, 20)
+    assert test.lengths[0] > 100
     check_video(clip[None], "ucf101")
     assert (clip[:, 1:] - clip[:, :-1]).abs().max() > 0.1

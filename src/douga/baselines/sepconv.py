@@ -13,16 +13,16 @@ Conventions: filters are (B, K, H, W), tap first; t in (0, 1) is the way from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import ClassVar, TypeAlias
+from itertools import pairwise, product
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from douga.baselines.naive import neighbours
 from douga.core.clip import Batch, Request, standard_normal
@@ -38,10 +38,63 @@ class Config:
     times: int = 1  # in-between frames of each clip that a training step draws
 
 
-# Columns filtered at once: wider, the band matrices hold more zeros; narrower, neighbours overlap more.
-STRIP_PX = 32
-# Frames are drawn together up to so many pixels in all: their filters alone take 16 K bytes for each.
+# Rows and columns filtered together: what they take stays in a processor's cache, and the band matrices hold few zeros.
+TILE_PX = (64, 32)
+# Frames are drawn together up to so many pixels in all: the filters alone take 800 bytes for each.
 PIECE_PX = 2**18
+
+
+class _Filtered(torch.autograd.Function):
+    """`filtered` without its padding. Keeps its arguments alone: the backward pass makes the rest again, tile by tile."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, vertical, horizontal)
+        b, _, height, width = vertical.shape
+        out = padded.new_empty(b, padded.shape[1], height, width)
+        for tile, _, _, across, down in _tiles(padded, vertical, horizontal):
+            out[tile] = (across * down).sum(2).transpose(1, 2)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        padded, vertical, horizontal = ctx.saved_tensors
+        d_vertical, d_horizontal = torch.empty_like(vertical), torch.empty_like(horizontal)
+        for tile, rows, band, across, down in _tiles(padded, vertical, horizontal):
+            g = grad[tile].transpose(1, 2)[:, :, None]  # (B, H, 1, C, W)
+            d_vertical[tile] = (g * across).sum(3).transpose(1, 2)
+            d_band = (g * down).flatten(2, 3).mT @ rows
+            d_horizontal[tile] = _diagonals(d_band, vertical.shape[1]).permute(0, 3, 1, 2)
+        return None, d_vertical, d_horizontal
+
+
+def _tiles(padded: Tensor, vertical: Tensor, horizontal: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor, Tensor]]:
+    """Of each tile of (B, H, W) pixels: its place and
+
+    rows (B, H, K * C, W + K - 1), the K rows of pixels that each row of the drawing sees; a view or a copy of them;
+    band (B, H, W, W + K - 1), whose row x holds the horizontal taps of x from column x on;
+    across (B, H, K, C, W), their product: what is left is the sum over K of across * down;
+    down (B, H, K, 1, W), the vertical taps.
+    """
+    b, taps, height, width = vertical.shape
+    # A GPU wants large pieces of work, a CPU's cache small ones.
+    images = b if padded.is_cuda else 1
+    for i, y, x in product(range(0, b, images), range(0, height, TILE_PX[0]), range(0, width, TILE_PX[1])):
+        tile = (slice(i, i + images), slice(None), slice(y, y + TILE_PX[0]), slice(x, x + TILE_PX[1]))
+        down = vertical[tile].transpose(1, 2).contiguous()[:, :, :, None]
+        h, w = down.shape[1], down.shape[-1]
+        seen = padded[i : i + images, :, y : y + h + taps - 1, x : x + w + taps - 1]
+        rows = seen.unfold(2, taps, 1).permute(0, 2, 4, 1, 3).flatten(2, 3)
+        band = rows.new_zeros(len(rows), h, w, w + taps - 1)
+        _diagonals(band, taps).copy_(horizontal[tile].permute(0, 2, 3, 1))
+        yield tile, rows, band, (rows @ band.mT).unflatten(2, (taps, -1)), down
+
+
+def _diagonals(band: Float[Tensor, "b h w n"], taps: int) -> Float[Tensor, "b h w {taps}"]:
+    """A view of columns x to x + taps - 1 of each row x."""
+    *outer, step, one = band.stride()
+    return band.as_strided((*band.shape[:3], taps), (*outer, step + one, one))
 
 
 def filtered(
@@ -49,37 +102,12 @@ def filtered(
 ) -> Float[Tensor, "b c h w"]:
     """The paper's local convolution: out(y, x) = sum_ij vertical_i(y, x) horizontal_j(y, x) frame(y + i - K//2, x + j - K//2).
 
-    K is odd; beyond the border lies its nearest pixel. In the precision of its arguments, autocast or not. It keeps nothing for
-    the backward pass but its arguments, so memory stays that of one strip.
+    K is odd; beyond the border lies its nearest pixel. In the precision of its arguments, autocast or not. The filters get
+    gradients, the frames none.
     """
-    reach = vertical.shape[1] // 2
-    padded = F.pad(frames, [reach] * 4, mode="replicate")
-    vertical = vertical.contiguous()
-    strips = []
+    padded = F.pad(frames, [vertical.shape[1] // 2] * 4, mode="replicate")
     with torch.autocast(frames.device.type, enabled=False):
-        for x in range(0, frames.shape[-1], STRIP_PX):
-            maps = (
-                padded[..., x : x + STRIP_PX + 2 * reach],
-                *(f[..., x : x + STRIP_PX] for f in (vertical, horizontal)),
-            )
-            if torch.is_grad_enabled():
-                strips.append(checkpoint(_strip, *maps, use_reentrant=False, preserve_rng_state=False))
-            else:  # the same; but the first `checkpoint` of a process takes seconds to import what it needs
-                strips.append(_strip(*maps))
-    return torch.cat(strips, dim=-1)
-
-
-def _strip(
-    padded: Float[Tensor, "b c h2 w2"], vertical: Float[Tensor, "b k h w"], horizontal: Float[Tensor, "b k h w"]
-) -> Float[Tensor, "b c h w"]:
-    """`filtered` without its padding: along x it is a product with a band matrix, whose row x holds the taps of x from x on."""
-    taps, width = vertical.shape[1], vertical.shape[-1]
-    rows = padded.unfold(2, taps, 1).permute(0, 2, 4, 1, 3).flatten(2, 3)  # (B, H, K * C, W + K - 1)
-    # Zeros behind the taps, then read with rows that are one shorter: each row starts one place further right.
-    band = F.pad(horizontal.permute(0, 2, 3, 1), (0, width)).flatten(2)[..., :-width]
-    band = band.unflatten(2, (width, width + taps - 1))  # (B, H, W, W + K - 1)
-    across = (rows @ band.mT).unflatten(2, (taps, -1))  # (B, H, K, C, W)
-    return (across * vertical.transpose(1, 2)[:, :, :, None]).sum(2).transpose(1, 2)
+        return _Filtered.apply(padded, vertical, horizontal)
 
 
 def _convolution(inward: int, outward: int) -> nn.Conv2d:

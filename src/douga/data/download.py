@@ -32,7 +32,7 @@ class Official:
 
     bytes: its size (of KTH's about).
     brings: a pattern of the files that come out of it, or of itself, and how many these are.
-    digest: algorithm, hexadecimal value, who published it. The makers published none; who did is not one of them.
+    digest: algorithm, hexadecimal value, and who published it; the makers themselves published none.
     """
 
     address: str
@@ -43,6 +43,9 @@ class Official:
     @property
     def name(self) -> str:
         return self.address.rpartition("/")[2]
+
+
+TFDS = "TensorFlow Datasets"
 
 
 def _kth(action: str, megabytes: int, videos: int, sha1: str) -> Official:
@@ -71,11 +74,7 @@ SETS: dict[str, tuple[str, tuple[Official, ...]]] = {
                 bair.ORIGIN,
                 32_274_964_480,
                 ("traj_*_to_*.tfrecords", 170),
-                (
-                    "sha256",
-                    "c6f8d164ab2be07174ef597e3e070d7466f3142caddc467b6af119b9458cd9cd",
-                    "TensorFlow Datasets",
-                ),
+                ("sha256", "c6f8d164ab2be07174ef597e3e070d7466f3142caddc467b6af119b9458cd9cd", TFDS),
             ),
         ),
     ),
@@ -86,11 +85,7 @@ SETS: dict[str, tuple[str, tuple[Official, ...]]] = {
                 ucf101.LISTS_ORIGIN,
                 113_943,
                 ("t*list01.txt", 2),
-                (
-                    "sha256",
-                    "5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27",
-                    "TensorFlow Datasets",
-                ),
+                ("sha256", "5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27", TFDS),
             ),
             Official(ucf101.ORIGIN, 6_932_971_618, ("v_*_g??_c??.avi", ucf101.VIDEOS)),
         ),
@@ -114,6 +109,8 @@ def get(name: str, root: Path, progress: Progress | None = None) -> dict[str, st
     done = {}
     for file in SETS[name][1]:
         pattern, expected = file.brings
+        work = root / f".{file.name}.unpacking"
+        shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
         if len(list(root.rglob(pattern))) >= expected:
             done[file.name] = "already there"
             continue
@@ -125,7 +122,7 @@ def get(name: str, root: Path, progress: Progress | None = None) -> dict[str, st
             done[file.name] = f"fetched; {_compared(file, partial)}"
             os.replace(partial, arrived)
         if arrived.suffix in (".zip", ".tar", ".rar"):
-            _unpack(arrived)
+            _unpack(arrived, work)
             count = len(list(root.rglob(pattern)))
             done[file.name] += f"; {count:,} of {expected:,} files {pattern} are there now"
     return done
@@ -195,18 +192,15 @@ def _compared(file: Official, path: Path) -> str:
     noted: dict[str, str] = {}
     with suppress(OSError, ValueError):  # none yet, or damaged: noted anew
         noted = json.loads(memory.read_bytes())
-    algorithm, expected, publisher = file.digest or (
-        "sha256",
-        noted.get(file.name),
-        "digests.json, from an earlier time",
-    )
+    earlier = ("sha256", noted.get(file.name), "digests.json, from an earlier time")
+    algorithm, expected, publisher = file.digest or earlier
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, algorithm).hexdigest()
     if expected is None:
         beside = memory.with_suffix(".partial")
         beside.write_text(json.dumps(noted | {file.name: found}, indent=2) + "\n")
         os.replace(beside, memory)
-        return "nobody published a digest, so its sha256 is noted in digests.json and nothing was compared"
+        return "no digest is published: its sha256 is noted in digests.json, nothing was compared"
     if found != expected:
         raise OSError(
             f"{path} from {file.address} has the {algorithm} {found}, not {expected} ({publisher}): delete it and run this "
@@ -215,16 +209,14 @@ def _compared(file: Official, path: Path) -> str:
     return f"its {algorithm} is the one of {publisher}"
 
 
-def _unpack(archive: Path) -> None:
-    """Into a hidden folder first; then file by file beside `archive`, where nothing that is there is written over."""
+def _unpack(archive: Path, work: Path) -> None:
+    """Into the new folder `work` first; then file by file beside `archive`, where nothing that is there is written over."""
     extractor = next((command for command in EXTRACTORS if shutil.which(command[0])), None)
     if archive.suffix == ".rar" and not extractor:
         raise OSError(
             f"{archive} is here, but a .rar takes unrar, bsdtar or 7z to unpack: install one of them and run this again, or "
             f"run `unrar x {archive.name}` in {archive.parent}"
         )
-    work = archive.parent / f".{archive.name}.unpacking"
-    shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
     try:
         work.mkdir()
         if archive.suffix == ".zip":

@@ -27,16 +27,17 @@ def paper() -> Experiment:
 
 
 def small() -> Experiment:
-    steps = 3_224
+    """6,400 clips, as many as `inbetween/brief` sees."""
+    steps = 1_600
     return replace(
         paper(),
         name="sdvi/small",
-        model=Config(widths=(16, 32, 64), channels=48, noise=16, anneal_steps=steps),
+        model=Config(widths=(16, 32, 64), channels=48, noise=16, anneal_steps=steps, picture=True),
         data="weizmann",
-        batch=8,
+        batch=4,
         steps=steps,
         lr=1e-3,
-        halve_steps=1_600,
+        halve_steps=800,
         clip_norm=1.0,
         augment=("flip", "reverse", "shift", "colour"),
     )

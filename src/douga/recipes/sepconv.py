@@ -34,7 +34,7 @@ def small() -> Experiment:
         model=Config(widths=(24, 48, 96, 128), taps=25, times=2),
         data="weizmann",
         batch=8,
-        steps=3_224,
+        steps=800,
         halve_steps=800,
         augment=("flip", "reverse", "shift", "colour"),
     )
