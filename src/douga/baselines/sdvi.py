@@ -192,6 +192,8 @@ class Network(nn.Module):
         self.constrain = nn.Conv2d(2 * c, c, 3, padding=1)
         self.prior, self.posterior = ConvLSTM(c, c), ConvLSTM(c, c)
         self.prior_head, self.posterior_head = nn.Conv2d(c, 2 * z, 1), nn.Conv2d(c, 2 * z, 1)
+        for head in (self.prior_head, self.posterior_head):
+            nn.init.constant_(head.bias[z:], -4)  # type: ignore[index]
         self.generator = ConvLSTM(c + z, c + z)
         self.decoder = Decoder(config)
 

@@ -69,7 +69,9 @@ class _Filtered(torch.autograd.Function):
         return None, d_vertical, d_horizontal
 
 
-def _tiles(padded: Tensor, vertical: Tensor, horizontal: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor, Tensor]]:
+def _tiles(
+    padded: Tensor, vertical: Tensor, horizontal: Tensor
+) -> Iterator[tuple[Any, Tensor, Tensor, Tensor, Tensor]]:
     """Of each tile of (B, H, W) pixels: its place and
 
     rows (B, H, K * C, W + K - 1), the K rows of pixels that each row of the drawing sees; a view or a copy of them;

@@ -36,7 +36,7 @@ def small() -> Experiment:
         data="weizmann",
         batch=4,
         steps=steps,
-        lr=1e-3,
+        lr=2e-3,
         halve_steps=800,
         clip_norm=1.0,
         augment=("flip", "reverse", "shift", "colour"),
