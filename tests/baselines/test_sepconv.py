@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from douga.baselines.naive import Linear
-from douga.baselines.sepconv import STRIP_PX, Config, SepConv, Window, filtered
+from douga.baselines.sepconv import Config, SepConv, Window, filtered
 from douga.core.clip import Batch, Request
 from douga.core.contracts import Synthesizer
 from douga.core.registry import RECIPES
@@ -26,9 +26,16 @@ def drawn(method: Synthesizer, request: Request, samples: int = 1) -> Tensor:
     return method.synthesize(request, samples, torch.Generator())
 
 
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that a small picture has several, whole and cut ones."""
+    monkeypatch.setattr("douga.baselines.sepconv.TILE_PX", (2, 4))
+
+
+@pytest.mark.usefixtures("tiles")
 def test_a_pixel_is_the_sum_over_its_patch_written_as_loops() -> None:
     generator = torch.Generator().manual_seed(0)
-    height, width, taps = 2, STRIP_PX + 2, 3  # two strips; the patches reach beyond every border
+    height, width, taps = 3, 6, 5  # the patches reach beyond every border
     frames = torch.randn(2, 2, height, width, generator=generator)
     vertical, horizontal = (torch.randn(2, taps, height, width, generator=generator) for _ in range(2))
     expected = torch.zeros_like(frames)
@@ -36,17 +43,17 @@ def test_a_pixel_is_the_sum_over_its_patch_written_as_loops() -> None:
         for x in range(width):
             for i in range(taps):
                 for j in range(taps):
-                    row, column = min(max(y + i - 1, 0), height - 1), min(max(x + j - 1, 0), width - 1)
+                    row, column = min(max(y + i - 2, 0), height - 1), min(max(x + j - 2, 0), width - 1)
                     weight = vertical[:, i, y, x] * horizontal[:, j, y, x]
                     expected[:, :, y, x] += weight[:, None] * frames[:, :, row, column]
     torch.testing.assert_close(filtered(frames, vertical, horizontal), expected)
 
 
+@pytest.mark.usefixtures("tiles")
 def test_its_gradients_are_those_of_finite_differences() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(1, 2, 2, STRIP_PX + 1)] + [(1, 3, 2, STRIP_PX + 1)] * 2
-    inputs = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
-    assert torch.autograd.gradcheck(filtered, inputs, fast_mode=True)
+    frames, *filters = (torch.randn(1, n, 3, 5, dtype=torch.float64) for n in (2, 3, 3))
+    filters = [filter.requires_grad_() for filter in filters]
+    assert torch.autograd.gradcheck(lambda *filters: filtered(frames, *filters), filters)
 
 
 def test_autocast_does_not_round_the_picture() -> None:
@@ -63,8 +70,8 @@ def test_full_model_has_the_parameters_of_the_paper() -> None:
 
 
 def test_small_sees_as_many_clips_as_the_others_and_fits_in_8_MB() -> None:
-    experiment = RECIPES.load("sepconv/small")()
-    assert experiment.batch * experiment.steps == 25_792
+    experiment, brief = RECIPES.load("sepconv/small")(), RECIPES.load("inbetween/brief")()
+    assert experiment.batch * experiment.steps == brief.batch * brief.steps
     with torch.device("meta"):
         small = SepConv(experiment.model)
     assert sum(parameter.numel() * 4 for parameter in small.parameters()) < 8e6

@@ -52,7 +52,7 @@ class _Filtered(torch.autograd.Function):
         ctx.save_for_backward(padded, vertical, horizontal)
         b, _, height, width = vertical.shape
         out = padded.new_empty(b, padded.shape[1], height, width)
-        for tile, _, _, across, down in _tiles(padded, vertical, horizontal):
+        for tile, _, across, down in _tiles(padded, vertical, horizontal):
             out[tile] = (across * down).sum(2).transpose(1, 2)
         return out
 
@@ -61,7 +61,7 @@ class _Filtered(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         padded, vertical, horizontal = ctx.saved_tensors
         d_vertical, d_horizontal = torch.empty_like(vertical), torch.empty_like(horizontal)
-        for tile, rows, band, across, down in _tiles(padded, vertical, horizontal):
+        for tile, rows, across, down in _tiles(padded, vertical, horizontal):
             g = grad[tile].transpose(1, 2)[:, :, None]  # (B, H, 1, C, W)
             d_vertical[tile] = (g * across).sum(3).transpose(1, 2)
             d_band = (g * down).flatten(2, 3).mT @ rows
@@ -69,15 +69,12 @@ class _Filtered(torch.autograd.Function):
         return None, d_vertical, d_horizontal
 
 
-def _tiles(
-    padded: Tensor, vertical: Tensor, horizontal: Tensor
-) -> Iterator[tuple[Any, Tensor, Tensor, Tensor, Tensor]]:
+def _tiles(padded: Tensor, vertical: Tensor, horizontal: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
     """Of each tile of (B, H, W) pixels: its place and
 
-    rows (B, H, K * C, W + K - 1), the K rows of pixels that each row of the drawing sees; a view or a copy of them;
-    band (B, H, W, W + K - 1), whose row x holds the horizontal taps of x from column x on;
-    across (B, H, K, C, W), their product: what is left is the sum over K of across * down;
-    down (B, H, K, 1, W), the vertical taps.
+    rows (B, H, K * C, W + K - 1), the K rows of the frame that each row of the drawing sees;
+    across (B, H, K, C, W), the same after the horizontal filter: a product with a band matrix of its taps;
+    down (B, H, K, 1, W), the vertical taps. What is left to do is the sum over K of across * down.
     """
     b, taps, height, width = vertical.shape
     # A GPU wants large pieces of work, a CPU's cache small ones.
@@ -90,7 +87,7 @@ def _tiles(
         rows = seen.unfold(2, taps, 1).permute(0, 2, 4, 1, 3).flatten(2, 3)
         band = rows.new_zeros(len(rows), h, w, w + taps - 1)
         _diagonals(band, taps).copy_(horizontal[tile].permute(0, 2, 3, 1))
-        yield tile, rows, band, (rows @ band.mT).unflatten(2, (taps, -1)), down
+        yield tile, rows, (rows @ band.mT).unflatten(2, (taps, -1)), down
 
 
 def _diagonals(band: Float[Tensor, "b h w n"], taps: int) -> Float[Tensor, "b h w {taps}"]:
@@ -201,12 +198,14 @@ class SepConv(nn.Module):
             raise ValueError(f"this model draws 3 channels (RGB), not {known.shape[1]}")
         left, right, way = neighbours(request.mask.to(known.device))
         drawn = known[:, :, left]
+        between = (left != right).nonzero()[:, 0]
         piece = max(1, PIECE_PX // known[0, 0, 0].numel())
         # Clip by clip: convolutions round by the size of their batch, and clips must not touch each other.
         for clip, frames in enumerate(known.transpose(1, 2)):  # (T, 3, H, W)
-            for times in (left != right).nonzero()[:, 0].split(piece):
-                between = self.draw(frames[left[times]], frames[right[times]], way[times])
-                drawn[clip, :, times] = between.clamp(-1, 1).transpose(0, 1)
+            for start in range(0, len(between), piece):
+                times = between[start : start + piece]
+                pictures = self.draw(frames[left[times]], frames[right[times]], way[times])
+                drawn[clip, :, times] = pictures.clamp(-1, 1).transpose(0, 1)
         return request.keep_known(drawn.expand(samples, *drawn.shape))
 
     def draw(

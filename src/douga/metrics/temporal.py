@@ -28,7 +28,8 @@ class WarpError:
 
     warp_error, in thousandths: mean squared error, pixels in 0-1, between each frame and the one before it, warped along
     the DIS flow of the drawn video; over pixels whose flow is consistent both ways (the whole picture, where none is) and over
-    all neighbours of which at least one was drawn. A still or blurred video has the lowest: read it beside the truth's own.
+    all neighbours of which at least one was drawn. A still or blurred video has the lowest, so nothing is judged by it: read
+    it beside that of real video.
     jump_keys, in 0-255 steps: how far the mean absolute difference between a key frame and a drawn neighbour is from
     the one that the truth has there, above or below; mean over all such neighbours and samples.
     """
@@ -70,7 +71,7 @@ class WarpError:
 
     def compute(self, observed: Mapping[str, Tensor]) -> dict[str, Figure]:
         return {
-            "warp_error": Figure(observed["warp"], "of 1000", higher_is_better=False),
+            "warp_error": Figure(observed["warp"], "of 1000"),
             "jump_keys": Figure(observed["jump"], "of 255", higher_is_better=False),
         }
 
