@@ -55,7 +55,7 @@ def draw(method: Synthesizer, request: Request, samples: int = 2, seed: int = 3)
 def test_every_file_has_a_row_and_every_row_a_file(room: str) -> None:
     files = {path.stem for path in (Path(douga.__file__).parent / room).glob("*.py")} - {"__init__"}
     if room == "data":
-        files.remove("loader")
+        files -= {"loader", "download"}
     modules = [row.target.partition(":")[0].split(".") for row in TABLES[room].values()]
     assert files == {parts[2] for parts in modules if parts[:2] == ["douga", room]}
 

@@ -284,7 +284,7 @@ def test_list_names_every_row(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> 
     code, out, _ = douga("list")
     names = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
     assert code == 0
-    assert names == {*cli.METHODS, *cli.SOURCES, *cli.RECIPES, "some-weights"}
+    assert names == {*cli.METHODS, *cli.SOURCES, *cli.RECIPES, *cli.METRICS, "some-weights"}
 
 
 def test_version(douga: Douga) -> None:
