@@ -1,8 +1,8 @@
 """Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
 
 The strip shows Weizmann test persons: for each clip truth, linear, and three samples of the model (seeds as in the caption).
-Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures come from
-benchmarks/results/tween_quality.md. What an animator sees in the strip is written by hand into
+Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures stand in
+benchmarks/results/inbetweeners-weizmann.md. What an animator sees in the strip is written by hand into
 docs/cards/NAME-notes.md, and taken over.
 """
 
@@ -17,6 +17,7 @@ import douga
 from douga.api import open_source
 from douga.core.clip import Request
 from douga.core.config import to_dict
+from douga.core.registry import RECIPES
 from douga.video.io import write_image
 from douga.video.ops import contact_sheet
 
@@ -27,52 +28,55 @@ CLIPS = {"person07_two_hands_wave": 10, "person08_jumping_jack": 6, "person07_be
 def main(name: str) -> None:
     model, header = douga.load(name)
     linear, _ = douga.load("linear")
-    source = open_source("weizmann", "test", header["config"]["size"])
-    rows = []
+    made = header["provenance"]
+    experiment = made["experiment"]
+    source = open_source("weizmann", "test", experiment["size"])
+    rows, samples = [], 3 if model.stochastic else 1
     for video, start in CLIPS.items():
         truth = source.clip(list(source.names).index(video), start, 16)[None]
         request = Request.tween(truth[:, :, 0], truth[:, :, -1], 14)
-        drawn = model.synthesize(request, 3, torch.Generator().manual_seed(0))[:, 0]
+        drawn = model.synthesize(request, samples, torch.Generator().manual_seed(0))[:, 0]
         rows += [truth, linear.synthesize(request, 1, torch.Generator())[:, 0], drawn]
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)
     write_image(folder / f"{name}.png", contact_sheet(torch.cat(rows)))
-    write_image(folder / f"{name}-short.png", contact_sheet(torch.cat(rows[:6])))  # two clips, for the README
-    made = header["provenance"]
-    experiment = made["experiment"]
+    write_image(
+        folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]))
+    )  # two clips, for the README
     plain = to_dict(type(model.config)())
-    plain |= {key: header["config"][key] for key in ("size", "noise", "channels", "blocks", "width", "critic_width")}
     terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
+    paper = RECIPES.load(f"{made['recipe'].partition('/')[0]}/paper")()
+    wanted = paper.steps * paper.batch
     clips = "; ".join(f"`{video}` from frame {start}" for video, start in CLIPS.items())
-    results = (ROOT / "benchmarks" / "results" / "tween_quality.md").read_text().split("\n", 2)[2]
     lines = [
         f"# {name}",
         "",
         "Written by `benchmarks/card.py`; the section *What one sees* is by hand.",
         "",
         f"- **What it does:** draws the 14 frames (or another number) between two key frames at {experiment['size'][0]}x"
-        f"{experiment['size'][1]}, in as many versions as asked for.",
+        f"{experiment['size'][1]}, {'in as many versions as asked for' if model.stochastic else 'always the same'}.",
         f"- **Method:** `{header['method']}`, recipe `{made['recipe']}`; {header['parameters']:,} numbers,"
         f" {Path(header['file']).stat().st_size / 1e6:.1f} MB, sha256 `{header['sha256'][:16]}...`",
-        f"- **Not in the paper, switched on here:** {terms}; augmentation {', '.join(experiment['augment'])}.",
+        f"- **Other than in the recipe `{paper.name}`:** {terms}; augmentation {', '.join(experiment['augment'])}.",
         f"- **Data:** {made['data']}, split train (persons 1-6, mirrored copies with their person), digest"
         f" `{made['data_digest'][:16]}...`; licence: {made['licence']}. Persons 7 and 8 were never trained on.",
         f"- **Training:** {made['steps']:,} steps of {experiment['batch']} clips = {made['clips_seen']:,} clips,"
         f" {made['seconds'] / 60:.0f} minutes on {made['threads']} CPU threads in {made['precision']}, torch {made['torch']},"
         f" commit {made['commit']}, finished {made['finished']}.",
-        f"- **Trained too little to compare** with the paper's 500,000 steps of 32 clips: this is"
-        f" {made['clips_seen'] / 16e6:.2%} of that number of clips.",
+        f"- **Trained too little to compare** with the {paper.steps:,} steps of {paper.batch} clips of `{paper.name}`: this is"
+        f" {made['clips_seen'] / wanted:.2%} of that number of clips.",
         "- **Rights:** the weights are Apache-2.0; the training data is for research use.",
         "",
         "## What it draws for persons that it has never seen",
         "",
-        f"![truth, linear, three samples]({name}.png)",
+        f"![truth, linear, {samples} of the model]({name}.png)",
         "",
-        f"For each clip five rows: truth, linear cross-fade, three samples of seed 0. Clips: {clips}.",
+        f"For each clip: truth, linear cross-fade, then {samples} drawn with seed 0. Clips: {clips}.",
         "",
         "## Figures",
         "",
-        results.strip(),
+        "Beside the other methods, under one protocol:"
+        " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
         "",
         "## What one sees",
         "",
