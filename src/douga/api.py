@@ -365,6 +365,7 @@ def evaluate(
         told("intervals", total, total)
         table, rows = report.measure([(out, entry) for entry in entries], protocol, built)
         if rank == 0:
+            told("report", total, total)
             facts = {
                 "data": f"{protocol.data}, split {split}; licence: {source.licence}",
                 "device": f"{engine.device_name(where)}, {world} process{'es' * (world > 1)}, precision fp32",

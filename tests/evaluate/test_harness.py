@@ -267,3 +267,12 @@ class TestObserve:
         _, asked, _ = setting()
         harness.begin(tmp_path / "out", asked, resume=False)
         assert json.loads((tmp_path / "out" / "protocol.json").read_text())["clips"] == list(asked.clips)
+
+
+def test_what_is_shown_is_the_first_sample_that_was_measured() -> None:
+    chosen, asked, _ = setting(samples=harness.PIECE + 5)
+    [real] = harness.reference(chosen)
+    shown = harness.side_by_side(asked, chosen, [entry(), entry("b", Hold().synthesize), real], 2, CPU)
+    assert list(shown) == ["truth", "noisy", "b"]
+    assert torch.equal(shown["truth"], chosen.videos[2])
+    assert torch.equal(shown["noisy"], harness.drawing(asked, chosen, entry(), 2, CPU)[0])
