@@ -186,15 +186,15 @@ def _resampled(
 
 
 def note(entry: Entry) -> str:
-    """How much a method has seen, against its paper, where that is known."""
+    """How much a method has seen, against its recipe `paper`, where that is known."""
     seen, wanted = entry.facts.get("clips_seen"), entry.facts.get("paper_clips")
     if seen is None:
         return "" if entry.method == REAL else "not trained"
-    share = f", {100 * seen / wanted:.2g}% of its paper's" if wanted else ""
+    share = f", {100 * seen / wanted:.2g}% of its paper recipe's" if wanted else ""
     return f"{seen:,} clips seen{share}" + (" †" if wanted and seen < wanted / 10 else "")
 
 
-TOO_LITTLE = "† trained on less than a tenth of what its paper did: this is no judgement of the method."
+TOO_LITTLE = "† trained on less than a tenth of what its recipe `paper` asks for: this is no judgement of the method."
 
 
 def text(cell: Cell | None, *, interval: bool = True) -> str:
