@@ -211,6 +211,7 @@ class SepConv(nn.Module):
     def draw(
         self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 3 h w"]:
+        """The frame at t between each two, of any size; it may leave [-1, 1]."""
         height, width = first.shape[-2:]
         stride = 2 ** len(self.config.widths)
         keys = F.pad(torch.cat([first, last], 1), (0, -width % stride, 0, -height % stride), mode="replicate")
