@@ -72,7 +72,6 @@ class ConvLSTM(nn.Module):
         self.see = nn.Conv2d(inward, 4 * channels, 3, padding=1, bias=False)
         self.recall = nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(4, 4 * channels)
-        self.cell_norm = nn.GroupNorm(1, channels)
         nn.init.ones_(self.norm.bias[channels : 2 * channels])  # the cell keeps what it has, at first
 
     def step(self, seen: Float[Tensor, "b c4 h w"], state: State) -> State:
@@ -80,7 +79,7 @@ class ConvLSTM(nn.Module):
         gates = self.norm(seen + self.recall(hidden))
         new = gates[:, : hidden.shape[1]].tanh()
         keep, take, show = gates[:, hidden.shape[1] :].sigmoid().chunk(3, dim=1)
-        cell = self.cell_norm(keep * cell + take * new)
+        cell = keep * cell + take * new
         return cell, show * cell.tanh()
 
     def start(self, like: Float[Tensor, "b c h w"]) -> State:
