@@ -104,7 +104,7 @@ def step_by_step(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     return F.conv3d(x, tensors["logits.conv3d.weight"], tensors["logits.conv3d.bias"]).mean((2, 3, 4))
 
 
-@pytest.mark.parametrize(("batch", "frames"), [(1, 9), (2, 10)])  # other kernels serve a batch of one
+@pytest.mark.parametrize(("batch", "frames"), [(1, 17), (2, 10)])  # other kernels serve a batch of one
 def test_it_is_the_published_network(batch: int, frames: int, weights: dict[str, Tensor]) -> None:
     video = waves(frames, 64).repeat(batch, 1, 1, 1, 1) + torch.arange(batch).view(-1, 1, 1, 1, 1) * 0.1
     expected = step_by_step(weights, video)
