@@ -97,28 +97,16 @@ def tween(
     import torch
 
     from douga.core.clip import Clip, Request
-    from douga.video.io import read_image
     from douga.video.ops import fit
 
-    keys = []
-    for given in (first, last):
-        picture = read_image(Path(given).expanduser()) if isinstance(given, (str, Path)) else given
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise ValueError(f"a key frame must be a tensor of shape (3, H, W), not {tuple(picture.shape)}")
-        keys.append(picture[None, :, None].cpu())  # (1, 3, 1, H, W)
-    sizes = [(key.shape[-2], key.shape[-1]) for key in keys]
-    if sizes[0] != sizes[1]:
-        (h0, w0), (h1, w1) = sizes
-        raise ValueError(
-            f"the first picture is {w0}x{h0} and the last is {w1}x{h1} (width x height): make both the same size"
-        )
-
+    keys = _key_frames(first, last)
+    sizes = (keys[0].shape[-2], keys[0].shape[-1])
     drawer, known = load(model, device)
     note = {}
     if not drawer.stochastic and samples > 1:
         note = {"note": f"{known['method']} draws the same every time, so there is 1 sample, not {samples}"}
         samples = 1
-    height, width = drawer.size or sizes[0]
+    height, width = drawer.size or sizes
     gibibytes = 12 * samples * (frames + 2) * height * width / 2**30
     if gibibytes > MEMORY_LIMIT_GIB:
         raise ValueError(
@@ -126,8 +114,8 @@ def tween(
             f" {MEMORY_LIMIT_GIB}: ask for fewer samples or frames, or give smaller pictures"
         )
     place = next(drawer.parameters()).device if isinstance(drawer, torch.nn.Module) else "cpu"
-    start, end = (fit(key, drawer.size) if drawer.size else key for key in keys)
-    request = Request.tween(start[:, :, 0].to(place), end[:, :, 0].to(place), frames, fps)
+    start, end = ((fit(key, drawer.size) if drawer.size else key)[None].to(place) for key in keys)
+    request = Request.tween(start, end, frames, fps)
     with torch.no_grad():
         drawn = drawer.synthesize(request, samples, torch.Generator().manual_seed(seed))
     made = {
@@ -137,7 +125,7 @@ def tween(
         "frames": frames,
         "samples": samples,
         "version": __version__,
-        "given_at": list(sizes[0]),
+        "given_at": list(sizes),
         "drawn_at": [height, width],
         **note,
     }
@@ -269,7 +257,7 @@ def evaluate(
     frames: int = 16,
     size: tuple[int, int] = (64, 64),
     split: str = "test",
-    metrics: Iterable[str] = tuple(METRICS),
+    metrics: Iterable[str] | None = None,
     seed: int = 0,
     seeds: Sequence[int] = (0,),
     train_steps: int | None = None,
@@ -288,7 +276,8 @@ def evaluate(
         train_steps or train_minutes says how long. Several with one label (by default the recipe's name) are runs of one method.
     data: what `open_source` takes, with `split`. clips: how many, of `frames` frames each, spread evenly over the split, at
         `size` (height, width) in px. samples: of each clip, by methods that are stochastic. seed: of all chance in drawing.
-    metrics: names of the table METRICS. One whose network is missing is left out, and the result says so.
+    metrics: names of the table METRICS; None: all but those that `douga list` marks "only if named". One whose network is
+        missing is left out, and the result says so.
     out: a folder (default: runs/evaluate-DATA) for protocol.json, rows.jsonl, table.md, report.html and the observations.
         resume: go on there, perhaps with more methods; the protocol must be the same.
     published: a name of `douga.evaluate.published.TABLES`, to stand beside.
@@ -310,7 +299,8 @@ def evaluate(
         raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed}")
     if train_steps is not None and train_minutes is not None:
         raise ValueError("give train_steps or train_minutes, not both")
-    kinds = {name: METRICS.load(name) for name in dict.fromkeys(metrics)}
+    named = [name for name, row in METRICS.items() if row.default] if metrics is None else metrics
+    kinds = {name: METRICS.load(name) for name in dict.fromkeys(named)}
 
     from torch import distributed
 
@@ -436,6 +426,154 @@ def reproduce(
         )
     named = [given.get(row, f"{row}={rows[row]}") for row in wanted]
     return evaluate(named, data, published=table, **options)
+
+
+def reproduce_teapot(
+    data: Sequence[str] = ("teapot-1dof", "teapot-2dof", "teapot-6dof"),
+    *,
+    alphas: Sequence[float] = (0, 1, 5, 10, 100),
+    seeds: Sequence[int] = (0, 1, 2),
+    train_steps: int | None = None,
+    clips: int = 200,
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str = "auto",
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Path:
+    """The experiments of Cristovao et al. 2020: an autoencoder and VAEs of several alphas, trained and measured beside
+    linear, flow and hold. Returns the report, `teapot.md`, which has pictures beside it, in a folder for each of `data`.
+
+    data: sources named teapot-...; each has a recipe latent/NAME. train_steps: of each run, by default the recipe's.
+    clips: of each split. settings: changes to all recipes. out: a folder, by default runs/reproduce-teapot; what is there
+    already is kept and gone on with. Raises as `train` and `evaluate` do.
+    """
+    from douga.evaluate import report, teapot
+
+    out = Path("runs") / "reproduce-teapot" if out is None else Path(out).expanduser()
+    if unknown := [name for name in data if not name.startswith("teapot-") or f"latent/{name}" not in RECIPES]:
+        raise ValueError(f"{unknown[0]!r} is no teapot (there are: {', '.join(s for s in SOURCES if 'teapot' in s)})")
+    variants = {"autoencoder": ["model.variational=false", "model.alpha=0"]}
+    variants |= {f"alpha={alpha:g}": [f"model.alpha={alpha}"] for alpha in alphas}
+    if "alpha=0" not in variants or len(variants) < 3:
+        raise ValueError("alphas must hold 0, the plain VAE, and at least one other to compare with it")
+    parts = []
+    for name in data:
+        files: dict[str, list[Path]] = {}
+        for label, changes in variants.items():
+            for number in seeds:
+                run = out / name / f"{label.replace('=', '')}-seed{number}"
+
+                def show(now: Progress, named: str = f"{name}, {label}, seed {number}") -> None:
+                    told(named, now.step, now.steps or 0)
+
+                weight_file = train(
+                    f"latent/{name}",
+                    name,
+                    steps=train_steps,
+                    resume=(run / "checkpoint.safetensors").exists(),
+                    settings=[*changes, "model.spread=0", f"seed={number}", *settings],
+                    device=device,
+                    out=run,
+                    callbacks=[show],
+                )
+                files.setdefault(label, []).append(weight_file)
+        methods = [*teapot.UNTRAINED, *(f"{label}={path}" for label, paths in files.items() for path in paths)]
+        tables: dict[str, Table] = {}
+        for split, frames in teapot.SPLITS.items():
+            tables[split] = evaluate(
+                methods,
+                name,
+                samples=1,
+                clips=clips,
+                frames=frames,
+                split=split,
+                metrics=("mse_hidden", "lpips_alex_hidden", "position"),
+                out=out / name / split,
+                resume=(out / name / split / "protocol.json").exists(),
+                device=device,
+                told=told,
+            ).table
+        size = tables["test"].protocol.size
+        sources = {split: open_source(name, split, size) for split in teapot.SPLITS}
+        sets = [teapot.first_frames(sources[split], clips) for split in ("train", "test-large")]
+        rebuilt = {}
+        for label, paths in files.items():
+            models: list[Any] = [load(path, "cpu")[0] for path in paths]
+            rebuilt[label] = [
+                (teapot.reconstruction(model, sets[0]), teapot.reconstruction(model, sets[1])) for model in models
+            ]
+        of_test: Any = sources["test"]
+        names = list(of_test.names)
+        distances = [of_test.distance(names.index(clip.partition("@")[0])) for clip in tables["test"].protocol.clips]
+        parts.append(f"## {name}\n\n{teapot.report(tables, rebuilt, distances)}\n")
+        shown: dict[str, Any] = {label: load(label)[0] for label in teapot.UNTRAINED[:2]}
+        shown |= {label: load(paths[0], "cpu")[0] for label, paths in files.items()}
+        told("pictures", 1, 1)
+        training = teapot.first_frames(sources["train"], 1_000)
+        teapot.pictures(shown, sources["test-large"], sources["test-long"], training, out / name)
+        trained = report.note(_entry("", files["alpha=0"][0], "tween", size, "cpu"))
+        parts[-1] += f"\nEach run: {trained.removesuffix(' †')}; {info(files['alpha=0'][0])['provenance']['device']}.\n"
+    path = out / "teapot.md"
+    path.write_text("# The teapot of Cristovao et al. 2020\n\n" + "\n".join(parts))
+    return path
+
+
+def explore(
+    first: str | Path | Float[Tensor, "3 h w"],
+    last: str | Path | Float[Tensor, "3 h w"],
+    model: str | Path = "vae-teapot",
+    *,
+    data: str | Path | None = None,
+    frames: int = 9,
+    pictures: int = 1_000,
+    out: str | Path = "latent.png",
+    device: str = "auto",
+) -> dict[str, dict[str, float]]:
+    """Walk from one key frame to another through a latent space in several ways; write a picture of them.
+
+    first, last: as in `tween`. model: what `load` takes; it must have a latent space. data: what `open_source` takes, whose
+    training pictures (at most so many as `pictures` says) tell what was learned; None: what the model was trained on.
+    frames: points between the ends. out: a .png.
+    Returns of each way (linear, spherical, density-aware): "latent" and "pixels", the distance travelled, and "off_mean" and
+    "off_most", how much less likely than the median training picture its points are, in nats. Raises as `tween` does.
+    """
+    import torch
+
+    from douga.evaluate import latent, teapot
+    from douga.video.ops import fit
+
+    out = Path(out).expanduser().resolve()
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"cannot write {out.name}: the name must end in .png")
+    if frames < 1 or pictures < 1:
+        raise ValueError("frames and pictures must be 1 or more")
+    if not out.parent.is_dir() or out.is_dir():
+        raise ValueError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'its folder is not there'}")
+    keys = _key_frames(first, last)
+    drawer, known = load(model, device)
+    coder: Any = drawer
+    if not hasattr(coder, "encode"):
+        raise ValueError(f"{model} has no latent space to walk through: give a latent-vae")
+    place = next(coder.parameters()).device
+    spec = known["provenance"]["experiment"]["data"] if data is None else data
+    training = teapot.first_frames(open_source(spec, "train", coder.size), pictures)
+    density = latent.Density(coder.encode(training.to(place)).mean.cpu())
+    ends = torch.stack([fit(key, coder.size) for key in keys])
+    codes = coder.encode(ends.to(place)).mean.cpu()
+    found = latent.ways(codes[0], codes[1], frames + 2, density, lambda z: coder.decode(z.to(place)).cpu())
+    title = f"{Path(known.get('file', str(model))).stem}, among {len(training)} training pictures of {spec}"
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".douga-") as stage:
+        latent.picture(found, density, ends, Path(stage) / "latent.png", title)
+        os.replace(Path(stage) / "latent.png", out)
+    return {
+        name: {
+            "latent": way.travelled[0],
+            "pixels": way.travelled[1],
+            "off_mean": way.off.mean().item(),
+            "off_most": way.off.max().item(),
+        }
+        for name, way in found.items()
+    }
 
 
 def run_folder(recipe: str) -> Path:
@@ -564,6 +702,7 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
     facts: dict[str, Any] = {"method": known["method"]}
     if provenance:
         of_paper = f"{provenance['recipe'].partition('/')[0]}/paper"
+        of_paper = of_paper if of_paper in RECIPES else provenance["recipe"]  # some papers have several experiments
         paper = RECIPES.load(of_paper)() if of_paper in RECIPES else None
         facts |= {
             "weights": known["sha256"],
@@ -572,6 +711,26 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
             "paper_clips": paper.steps * paper.batch if paper else None,
         }
     return Entry(label, known["sha256"][:8] if provenance else "", drawer.synthesize, drawer.stochastic, facts)
+
+
+def _key_frames(
+    first: str | Path | Float[Tensor, "3 h w"], last: str | Path | Float[Tensor, "3 h w"]
+) -> list[Float[Tensor, "3 h w"]]:
+    """Both pictures, on the CPU. Raises ValueError or OSError where one can't be used or their sizes differ."""
+    from douga.video.io import read_image
+
+    keys = []
+    for given in (first, last):
+        picture = read_image(Path(given).expanduser()) if isinstance(given, (str, Path)) else given
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            raise ValueError(f"a key frame must be a tensor of shape (3, H, W), not {tuple(picture.shape)}")
+        keys.append(picture.cpu())
+    (h0, w0), (h1, w1) = (key.shape[1:] for key in keys)
+    if (h0, w0) != (h1, w1):
+        raise ValueError(
+            f"the first picture is {w0}x{h0} and the last is {w1}x{h1} (width x height): make both the same size"
+        )
+    return keys
 
 
 def _weight_file(name: str | Path) -> Path:

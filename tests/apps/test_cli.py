@@ -411,3 +411,78 @@ def test_networks_and_sets_that_cannot_be_had_are_one_sentence(douga: Douga) -> 
     assert "unknown network 'i4d'" in err
     code, _, err = douga("data", "get", "weizmann")
     assert (code, "nothing to fetch for 'weizmann'" in err) == (2, True)
+
+
+class TestLatent:
+    @pytest.fixture
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A teapot of few videos, so that nothing takes long."""
+        from douga.data import teapot
+
+        monkeypatch.setattr(teapot, "VIDEOS", {split: (24, frames) for split, (_, frames) in teapot.VIDEOS.items()})
+
+    def test_explore_measures_three_ways_and_draws_them(self, douga: Douga, few: None, tmp_path: Path) -> None:
+        settings = ("--set", "model.widths=[4,4,4,4]", "--set", "batch=4")
+        code, *_ = douga("train", "latent/teapot-1dof", "--steps", "2", *settings, "--device", "cpu", "--out", "run")
+        assert code == 0
+        code, out, _ = douga("explore")
+        assert code == 2  # it is below `latent`
+        weights = ("--model", "run/weights.safetensors")
+        code, out, _ = douga("latent", "explore", "a.png", "b.png", *weights, "--frames", "3", "--out", "w.png")
+        assert code == 0
+        assert all(
+            re.search(rf"^{way} +\d+\.\d+ +\d+\.\d+", out, re.M) for way in ("linear", "spherical", "density-aware")
+        )
+        assert Image.open("w.png").width > 500
+        for wrong, said in (
+            (("--model", "linear"), "no latent space"),
+            ((*weights, "--out", "w.pdf"), "must end in .png"),
+            ((*weights, "--out", "nowhere/w.png"), "not there"),
+            ((*weights, "--pictures", "5"), "more than 10 pictures"),
+            ((*weights, "--frames", "0"), "1 or more"),
+        ):
+            before = listing(tmp_path)
+            code, out, err = douga("latent", "explore", "a.png", "b.png", *wrong)
+            assert (code, out) == (2, "")
+            assert said in err
+            assert listing(tmp_path) == before
+
+    def test_the_teapot_is_reproduced_and_gone_on_with(self, douga: Douga, few: None, tmp_path: Path) -> None:
+        asked = (
+            "reproduce",
+            "teapot",
+            "--data",
+            "teapot-1dof",
+            "--alphas",
+            "0,5",
+            "--train-steps",
+            "1",
+            "--clips",
+            "8",
+        )
+        code, out, _ = douga(*asked, "--out", "o", "--device", "cpu")
+        assert code == 0
+        for row in ("linear", "flow", "hold", "autoencoder", "alpha=0", "alpha=5"):
+            assert re.search(rf"^\| {row} \| {1 if row in ('linear', 'flow', 'hold') else 3} \|", out, re.M)
+        assert "alpha=5 against alpha=0" in out
+        assert "is better than each of linear, flow, hold: by mse_hidden" in out
+        pictures = {path.name for path in (tmp_path / "o" / "teapot-1dof").glob("*.png")}
+        assert pictures == {"reconstruction.png", "in-between.png", "long-term.png", "latent.png"}
+        again, out_again, _ = douga(*asked, "--out", "o", "--device", "cpu")
+        assert (again, out_again) == (0, out)
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            (("--data", "shapes"), "'shapes' is no teapot"),
+            (("--alphas", "1,5"), "must hold 0"),
+            (("--alphas", "a"), "alphas are numbers"),
+        ],
+    )
+    def test_what_cannot_be_reproduced_is_one_sentence(
+        self, douga: Douga, tmp_path: Path, asked: tuple[str, ...], said: str
+    ) -> None:
+        code, out, err = douga("reproduce", "teapot", *asked, "--out", "o")
+        assert (code, out) == (2, "")
+        assert said in err
+        assert not (tmp_path / "o").exists()

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +33,9 @@ data_app = typer.Typer(help="Get sets of videos, and look at them.", no_args_is_
 app.add_typer(data_app, name="data")
 weights_app = typer.Typer(help="Weights of the networks that metrics need.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+
+latent_app = typer.Typer(help="Look into the latent space of a model.", no_args_is_help=True)
+app.add_typer(latent_app, name="latent")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 
@@ -242,9 +245,14 @@ def evaluate(
 @app.command()
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="table1 (FVD of the ablations) or table3 (SSIM, best of 100) of Li et al. 2019")
+        str,
+        typer.Argument(
+            help="table1 (FVD of the ablations), table3 (SSIM, best of 100) of Li et al. 2019; teapot (Cristovao et al. 2020)"
+        ),
     ],
-    data: Data,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="as for evaluate; teapot: teapot-1dof,teapot-2dof,teapot-6dof")
+    ] = None,
     scale: Annotated[str, typer.Option(help="which recipes stand in the rows: paper, small or brief")] = "paper",
     methods: Annotated[
         str | None, typer.Option(metavar="ROW=FILE,...", help="what stands in a row instead of the recipe's run")
@@ -255,11 +263,19 @@ def reproduce(
     seeds: Seeds = "0",
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
+    alphas: Annotated[
+        str, typer.Option(help="teapot alone: weights of the in-between term, 0 among them")
+    ] = "0,1,5,10,100",
     out: Out = None,
     resume: Resume = False,
     device: Device = "auto",
 ) -> None:
-    """A paper's table with our figures beside it, under one protocol."""
+    """A paper's table with our figures beside it, under one protocol. What teapot has made already it keeps and goes on with."""
+    if table == "teapot":
+        _teapot(data, alphas, seeds, train_steps, clips, out, device)
+        return
+    if data is None:
+        raise ValueError("say which data: --data weizmann, for example")
     _evaluate(
         api.reproduce,
         table,
@@ -286,6 +302,29 @@ def compare(
     _tables(api.compare(folders))
 
 
+def _teapot(
+    data: str | None, alphas: str, seeds: str, steps: int | None, clips: int, out: Path | None, device: str
+) -> None:
+    try:
+        weights = [float(alpha) for alpha in alphas.split(",")]
+    except ValueError:
+        raise ValueError(f"alphas are numbers with commas between, not {alphas!r}") from None
+    named = {} if data is None else {"data": data.split(",")}
+    with _told() as told:
+        written = api.reproduce_teapot(
+            **named,
+            alphas=weights,
+            seeds=_numbers(seeds),
+            train_steps=steps,
+            clips=clips,
+            out=out,
+            device=device,
+            told=told,
+        )
+    typer.echo(written.read_text())
+    typer.echo(f"wrote {written} and the pictures beside it")
+
+
 def _numbers(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
@@ -293,7 +332,9 @@ def _numbers(text: str) -> list[int]:
         raise ValueError(f"seeds are whole numbers with commas between, not {text!r}") from None
 
 
-def _evaluate(function: Callable[..., Evaluation], *arguments: Any, **options: Any) -> None:
+@contextmanager
+def _told() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar, fed by what is yielded; lines where nobody looks at a terminal; what to say after Ctrl-C."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -315,14 +356,21 @@ def _evaluate(function: Callable[..., Evaluation], *arguments: Any, **options: A
         said = what
 
     try:
-        result = function(*arguments, told=told, **options)
+        yield told
     except KeyboardInterrupt:
         again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-        typer.echo(f"stopped; go on with: {shlex.join(['douga', *again, '--resume'])}", err=True)
+        if "teapot" not in again:  # goes on anyway
+            again.append("--resume")
+        typer.echo(f"stopped; go on with: {shlex.join(['douga', *again])}", err=True)
         raise typer.Exit(130) from None
     finally:
         bar.stop()
-    if not first:
+
+
+def _evaluate(function: Callable[..., Evaluation], *arguments: Any, **options: Any) -> None:
+    with _told() as told:
+        result = function(*arguments, told=told, **options)
+    if os.environ.get("RANK", "0") != "0":
         return
     _tables(result.table)
     for what, why in result.left_out.items():
@@ -410,6 +458,31 @@ def weights_get(
     """Bring the weights of networks into DOUGA_CACHE/weights and check their digests."""
     for name in names:
         typer.echo(f"{name}: {api.weights_get(name)}")
+
+
+@latent_app.command("explore")
+def explore(
+    first: Annotated[Path, typer.Argument(help="picture of the first key frame")],
+    last: Annotated[Path, typer.Argument(help="picture of the last key frame, of the same size")],
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="one with a latent space")] = "vae-teapot",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="tells what was learned; by default what the model was trained on"),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="points between the ends")] = 9,
+    pictures: Annotated[int, typer.Option(help="training pictures that tell what was learned")] = 1_000,
+    out: Annotated[Path, typer.Option(help="a .png")] = Path("latent.png"),
+    device: Device = "auto",
+) -> None:
+    """Three ways from one picture to another, decoded, measured and drawn among the training pictures."""
+    found = api.explore(first, last, model, data=data, frames=frames, pictures=pictures, out=out, device=device)
+    typer.echo(f"{'way':<16}{'latent':>10}{'pixels':>10}{'off, mean':>12}{'off, most':>12}")
+    for name, way in found.items():
+        typer.echo(
+            f"{name:<16}{way['latent']:>10.2f}{way['pixels']:>10.3f}{way['off_mean']:>12.1f}{way['off_most']:>12.1f}"
+        )
+    typer.echo("latent, pixels: distance travelled; off: nats less likely than the median training picture")
+    typer.echo(f"wrote {out}")
 
 
 def _show(facts: Mapping[str, Any]) -> None:

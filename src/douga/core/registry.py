@@ -17,6 +17,7 @@ from typing import Any
 class Row:
     target: str  # "module:attribute"
     summary: str  # one line for `douga list`
+    default: bool = True  # of a metric: measured where none is named
 
 
 class Table(Mapping[str, Row]):
@@ -54,6 +55,9 @@ METHODS = Table(
         "inbetween-gan": Row(
             "douga.models.inbetween_gan:InbetweenGAN", "3-D convolutions with stochastic fusion (Li et al. 2019)"
         ),
+        "latent-vae": Row(
+            "douga.models.latent_vae:LatentVAE", "a path between two latents of a VAE (Cristovao et al. 2020)"
+        ),
         "hold": Row("douga.baselines.naive:Hold", "repeat the nearest key frame"),
         "linear": Row("douga.baselines.naive:Linear", "cross-fade"),
         "flow": Row("douga.baselines.flow:Flow", "DIS optical flow both ways, warped, occlusion-aware blend"),
@@ -70,6 +74,11 @@ SOURCES = Table(
     {
         "folder": Row("douga.data.folder:Folder", "any folder of videos or of frame folders"),
         "shapes": Row("douga.data.shapes:Shapes", "endless synthetic shapes with known motion"),
+        "teapot-1dof": Row("douga.data.teapot:Teapot1", "Newell's teapot between two places, with its true middle"),
+        "teapot-2dof": Row("douga.data.teapot:Teapot2", "it moves sideways and turns"),
+        "teapot-6dof": Row("douga.data.teapot:Teapot6", "it moves and turns in all ways"),
+        "teapot-several": Row("douga.data.teapot:TeapotSeveral", "three teapots that hide each other"),
+        "dsprites": Row("douga.data.dsprites:Dsprites", "dSprites, the official file, paths on its grid of factors"),
         "weizmann": Row("douga.data.weizmann:Weizmann", "Weizmann actions, 64x64 colour, by person"),
         "kth": Row("douga.data.kth:Kth", "KTH actions, official names, frame ranges and person splits"),
         "bair": Row("douga.data.bair:Bair", "BAIR robot pushing, TFRecords read without TensorFlow"),
@@ -90,6 +99,13 @@ RECIPES = Table(
         "inbetween/brief-wo-fusion": Row("douga.recipes.inbetween:brief_wo_fusion", "ablation of brief: no gates"),
         "inbetween/brief-naive": Row("douga.recipes.inbetween:brief_naive", "ablation of brief: no latent generator"),
         "inbetween/tiny": Row("douga.recipes.inbetween:tiny", "seconds on a CPU: for the tests"),
+        "latent/teapot-1dof": Row("douga.recipes.latent:teapot_1dof", "latent VAE, a teapot that moves sideways"),
+        "latent/teapot-2dof": Row("douga.recipes.latent:teapot_2dof", "latent VAE, a teapot that moves and turns"),
+        "latent/teapot-6dof": Row("douga.recipes.latent:teapot_6dof", "latent VAE, a teapot that moves in all ways"),
+        "latent/teapot-several": Row("douga.recipes.latent:teapot_several", "latent VAE, three teapots"),
+        "latent/dsprites": Row("douga.recipes.latent:dsprites", "latent VAE, the authors' study of the latent's size"),
+        "latent/pictures": Row("douga.recipes.latent:pictures", "latent VAE, deeper, for real pictures and videos"),
+        "latent/tiny": Row("douga.recipes.latent:tiny", "seconds on a CPU: for the tests"),
         "sepconv/paper": Row("douga.recipes.sepconv:paper", "SepConv-t, full size, its paper's settings"),
         "sepconv/small": Row("douga.recipes.sepconv:small", "SepConv-t, for two CPU cores"),
         "sepconv/tiny": Row("douga.recipes.sepconv:tiny", "seconds on a CPU: for the tests"),
@@ -117,5 +133,10 @@ METRICS = Table(
             "douga.metrics.diversity:Calibration", "rank histogram, CRPS and energy score of the samples"
         ),
         "warp_error": Row("douga.metrics.temporal:WarpError", "flicker: frames against their flow-warped neighbours"),
+        "position": Row(
+            "douga.metrics.position:Position",
+            "where a thing before a plain backdrop stands; only if named",
+            default=False,
+        ),
     },
 )
