@@ -1,9 +1,8 @@
 """Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
 
-The strip shows Weizmann test persons: for each clip truth, linear, and three samples of the model (seeds as in the caption).
-Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it; the figures stand in
-benchmarks/results/inbetweeners-weizmann.md. What an animator sees in the strip is written by hand into
-docs/cards/NAME-notes.md, and taken over.
+The strip shows test clips of the data that they were trained on: for each clip truth, linear, and samples of the model (seeds
+as in the caption). Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it. What an animator sees in the strip is
+written by hand into docs/cards/NAME-notes.md, and taken over.
 """
 
 from __future__ import annotations
@@ -22,7 +21,27 @@ from douga.video.io import write_image
 from douga.video.ops import contact_sheet
 
 ROOT = Path(__file__).parent.parent
-CLIPS = {"person07_two_hands_wave": 10, "person08_jumping_jack": 6, "person07_bend": 15, "person08_one_hand_wave": 20}
+CLIPS = {  # of the data that the weights were trained on: split, {video: first frame}
+    "weizmann": (
+        "test",
+        {"person07_two_hands_wave": 10, "person08_jumping_jack": 6, "person07_bend": 15, "person08_one_hand_wave": 20},
+    ),
+    "teapot": ("test-long", {f"-test-long-{index:04}": 0 for index in range(4)}),
+}
+UNSEEN = {"weizmann": "persons", "teapot": "places"}
+KEPT_APART = {
+    "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
+    "teapot": "split train; the test's places are others of the same range",
+}
+RIGHTS = {
+    "weizmann": "the weights are Apache-2.0; the training data is for research use",
+    "teapot": "the weights are Apache-2.0; the pictures are rendered from free numbers",
+}
+FIGURES = {
+    "weizmann": "Beside the other methods, under one protocol:"
+    " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
+    "teapot": "Beside pixels that are moved, and other alphas: [teapot.md](../../benchmarks/results/teapot/teapot.md).",
+}
 
 
 def main(name: str) -> None:
@@ -30,11 +49,15 @@ def main(name: str) -> None:
     linear, _ = douga.load("linear")
     made = header["provenance"]
     experiment = made["experiment"]
-    source = open_source("weizmann", "test", experiment["size"])
+    data = experiment["data"].partition("-")[0]
+    split, places = CLIPS[data]
+    source = open_source(experiment["data"], split, experiment["size"])
     rows, samples = [], 3 if model.stochastic else 1
-    for video, start in CLIPS.items():
-        truth = source.clip(list(source.names).index(video), start, 16)[None]
-        request = Request.tween(truth[:, :, 0], truth[:, :, -1], 14)
+    for video, start in places.items():
+        index = next(i for i, other in enumerate(source.names) if other.endswith(video))
+        frames = min(16, source.lengths[index])
+        truth = source.clip(index, start, frames)[None]
+        request = Request.tween(truth[:, :, 0], truth[:, :, -1], frames - 2)
         drawn = model.synthesize(request, samples, torch.Generator().manual_seed(0))[:, 0]
         rows += [truth, linear.synthesize(request, 1, torch.Generator())[:, 0], drawn]
     folder = ROOT / "docs" / "cards"
@@ -45,29 +68,30 @@ def main(name: str) -> None:
     )  # two clips, for the README
     plain = to_dict(type(model.config)())
     terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
-    paper = RECIPES.load(f"{made['recipe'].partition('/')[0]}/paper")()
+    of_paper = f"{made['recipe'].partition('/')[0]}/paper"
+    paper = RECIPES.load(of_paper if of_paper in RECIPES else made["recipe"])()
     wanted = paper.steps * paper.batch
-    clips = "; ".join(f"`{video}` from frame {start}" for video, start in CLIPS.items())
+    clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places.items())
+    short = made["clips_seen"] < wanted / 2
     lines = [
         f"# {name}",
         "",
         "Written by `benchmarks/card.py`; the section *What one sees* is by hand.",
         "",
-        f"- **What it does:** draws the 14 frames (or another number) between two key frames at {experiment['size'][0]}x"
+        f"- **What it does:** draws {frames - 2} frames (or another number) between two key frames at {experiment['size'][0]}x"
         f"{experiment['size'][1]}, {'in as many versions as asked for' if model.stochastic else 'always the same'}.",
         f"- **Method:** `{header['method']}`, recipe `{made['recipe']}`; {header['parameters']:,} numbers,"
         f" {Path(header['file']).stat().st_size / 1e6:.1f} MB, sha256 `{header['sha256'][:16]}...`",
-        f"- **Other than in the recipe `{paper.name}`:** {terms}; augmentation {', '.join(experiment['augment'])}.",
-        f"- **Data:** {made['data']}, split train (persons 1-6, mirrored copies with their person), digest"
-        f" `{made['data_digest'][:16]}...`; licence: {made['licence']}. Persons 7 and 8 were never trained on.",
+        f"- **Other than in the recipe `{paper.name}`:** {terms or 'nothing'}; augmentation {', '.join(experiment['augment'])}.",
+        f"- **Data:** {made['data']}, {KEPT_APART[data]}; digest `{made['data_digest'][:16]}...`; licence: {made['licence']}.",
         f"- **Training:** {made['steps']:,} steps of {experiment['batch']} clips = {made['clips_seen']:,} clips,"
         f" {made['seconds'] / 60:.0f} minutes on {made['threads']} CPU threads in {made['precision']}, torch {made['torch']},"
         f" commit {made['commit']}, finished {made['finished']}.",
-        f"- **Trained too little to compare** with the {paper.steps:,} steps of {paper.batch} clips of `{paper.name}`: this is"
-        f" {made['clips_seen'] / wanted:.2%} of that number of clips.",
-        "- **Rights:** the weights are Apache-2.0; the training data is for research use.",
+        f"- **{'Trained too little to compare' if short else 'To compare'}** with the {paper.steps:,} steps of {paper.batch} clips"
+        f" of `{paper.name}`: this is {made['clips_seen'] / wanted:.2%} of that number of clips.",
+        f"- **Rights:** {RIGHTS[data]}.",
         "",
-        "## What it draws for persons that it has never seen",
+        f"## What it draws for {UNSEEN[data]} that it has never seen",
         "",
         f"![truth, linear, {samples} of the model]({name}.png)",
         "",
@@ -75,8 +99,7 @@ def main(name: str) -> None:
         "",
         "## Figures",
         "",
-        "Beside the other methods, under one protocol:"
-        " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
+        FIGURES[data],
         "",
         "## What one sees",
         "",

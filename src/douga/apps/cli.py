@@ -260,7 +260,9 @@ def reproduce(
     samples: Samples = 100,
     clips: Clips = 100,
     metrics: Metrics = None,
-    seeds: Seeds = "0",
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,...", help="as for evaluate; by default 0, for teapot 0,1,2")
+    ] = None,
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
     alphas: Annotated[
@@ -272,7 +274,7 @@ def reproduce(
 ) -> None:
     """A paper's table with our figures beside it, under one protocol. What teapot has made already it keeps and goes on with."""
     if table == "teapot":
-        _teapot(data, alphas, seeds, train_steps, clips, out, device)
+        _teapot(data, alphas, seeds or "0,1,2", train_steps, clips, out, device)
         return
     if data is None:
         raise ValueError("say which data: --data weizmann, for example")
@@ -284,7 +286,7 @@ def reproduce(
         methods=methods.split(",") if methods else [],
         samples=samples,
         clips=clips,
-        seeds=_numbers(seeds),
+        seeds=_numbers(seeds or "0"),
         train_steps=train_steps,
         train_minutes=train_minutes,
         out=out,

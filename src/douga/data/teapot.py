@@ -240,7 +240,7 @@ VIDEOS = {  # how many, and the frames of each
     "test-large": (500, 3),
     "test-long": (500, 9),
 }
-DISTANCES = {"test": (SMALL[0], LARGE[1]), "test-small": SMALL, "test-large": LARGE, "test-long": LARGE}
+DISTANCES = {"test": np.stack([SMALL[0], LARGE[1]]), "test-small": SMALL, "test-large": LARGE, "test-long": LARGE}
 
 
 def _middle(step: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -183,7 +183,7 @@ def _save(rows: Mapping[str, Float[Tensor, "n 3 h w"]], path: Path, title: str) 
 
 
 def _latent(
-    models: Mapping[str, Any], clips: Float[Tensor, "n 3 3 h w"], training: Float[Tensor, "n 3 h w"], path: Path
+    models: Mapping[str, Any], clips: Float[Tensor, "n 3 3 h w"], training: Float[Tensor, "m 3 h w"], path: Path
 ) -> None:
     """For each model the training pictures in the plane of two principal components, with the ways of some pairs drawn in it,
     and a cross where the true middle lies.
