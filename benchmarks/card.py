@@ -72,7 +72,7 @@ def main(name: str) -> None:
     paper = RECIPES.load(of_paper if of_paper in RECIPES else made["recipe"])()
     wanted = paper.steps * paper.batch
     clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places.items())
-    short = made["clips_seen"] < wanted / 2
+    verdict = "Trained too little to compare" if made["clips_seen"] < wanted / 2 else "To compare"
     lines = [
         f"# {name}",
         "",
@@ -87,7 +87,7 @@ def main(name: str) -> None:
         f"- **Training:** {made['steps']:,} steps of {experiment['batch']} clips = {made['clips_seen']:,} clips,"
         f" {made['seconds'] / 60:.0f} minutes on {made['threads']} CPU threads in {made['precision']}, torch {made['torch']},"
         f" commit {made['commit']}, finished {made['finished']}.",
-        f"- **{'Trained too little to compare' if short else 'To compare'}** with the {paper.steps:,} steps of {paper.batch} clips"
+        f"- **{verdict}** with the {paper.steps:,} steps of {paper.batch} clips"
         f" of `{paper.name}`: this is {made['clips_seen'] / wanted:.2%} of that number of clips.",
         f"- **Rights:** {RIGHTS[data]}.",
         "",
