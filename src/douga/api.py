@@ -458,25 +458,29 @@ def reproduce_teapot(
         raise ValueError("alphas must hold 0, the plain VAE, and at least one other to compare with it")
     parts = []
     for name in data:
+        steps = train_steps or with_settings(RECIPES.load(f"latent/{name}")(), settings).steps
         files: dict[str, list[Path]] = {}
         for label, changes in variants.items():
             for number in seeds:
                 run = out / name / f"{label.replace('=', '')}-seed{number}"
+                weight_file = run / "weights.safetensors"
+                files.setdefault(label, []).append(weight_file)
+                if weight_file.exists() and info(weight_file)["provenance"]["steps"] >= steps:
+                    continue
 
                 def show(now: Progress, named: str = f"{name}, {label}, seed {number}") -> None:
                     told(named, now.step, now.steps or 0)
 
-                weight_file = train(
+                train(
                     f"latent/{name}",
                     name,
-                    steps=train_steps,
+                    steps=steps,
                     resume=(run / "checkpoint.safetensors").exists(),
                     settings=[*changes, "model.spread=0", f"seed={number}", *settings],
                     device=device,
                     out=run,
                     callbacks=[show],
                 )
-                files.setdefault(label, []).append(weight_file)
         methods = [*teapot.UNTRAINED, *(f"{label}={path}" for label, paths in files.items() for path in paths)]
         tables: dict[str, Table] = {}
         for split, frames in teapot.SPLITS.items():
@@ -505,9 +509,13 @@ def reproduce_teapot(
         of_test: Any = sources["test"]
         names = list(of_test.names)
         distances = [of_test.distance(names.index(clip.partition("@")[0])) for clip in tables["test"].protocol.clips]
-        parts.append(f"## {name}\n\n{teapot.report(tables, rebuilt, distances)}\n")
-        shown: dict[str, Any] = {label: load(label)[0] for label in teapot.UNTRAINED[:2]}
+        shown: dict[str, Any] = {label: load(label)[0] for label in teapot.UNTRAINED}
         shown |= {label: load(paths[0], "cpu")[0] for label, paths in files.items()}
+        told("poses", 1, 1)
+        bank = teapot.Poses(sources["train"])
+        posed = {label: bank.errors(model, sources["test-large"], clips) for label, model in shown.items()}
+        parts.append(f"## {name}\n\n{teapot.report(tables, rebuilt, posed, distances)}\n")
+        shown.pop("hold")
         told("pictures", 1, 1)
         training = teapot.first_frames(sources["train"], 1_000)
         teapot.pictures(shown, sources["test-large"], sources["test-long"], training, out / name)

@@ -463,13 +463,16 @@ class TestLatent:
         code, out, _ = douga(*asked, "--out", "o", "--device", "cpu")
         assert code == 0
         for row in ("linear", "flow", "hold", "autoencoder", "alpha=0", "alpha=5"):
-            assert re.search(rf"^\| {row} \| {1 if row in ('linear', 'flow', 'hold') else 3} \|", out, re.M)
+            assert re.search(rf"^\| {row} \| {1 if row in ('linear', 'flow', 'hold') else 2} \|", out, re.M)
         assert "alpha=5 against alpha=0" in out
+        kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "o").rglob("weights.safetensors")}
+        assert len(kept) == 6
         assert "is better than each of linear, flow, hold: by mse_hidden" in out
         pictures = {path.name for path in (tmp_path / "o" / "teapot-1dof").glob("*.png")}
         assert pictures == {"reconstruction.png", "in-between.png", "long-term.png", "latent.png"}
         again, out_again, _ = douga(*asked, "--out", "o", "--device", "cpu")
         assert (again, out_again) == (0, out)
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
     @pytest.mark.parametrize(
         ("asked", "said"),
