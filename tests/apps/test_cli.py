@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -446,6 +447,22 @@ class TestLatent:
             assert (code, out) == (2, "")
             assert said in err
             assert listing(tmp_path) == before
+
+    def test_triplets_without_a_middle_are_left_out_by_name(self, douga: Douga, tmp_path: Path) -> None:
+        for number in range(8):
+            (tmp_path / "triplets" / f"{number:02}").mkdir(parents=True)
+            for name in ("first", "middle", "second") if number % 2 else ("first", "second"):
+                shutil.copy(tmp_path / "a.png", tmp_path / "triplets" / f"{number:02}" / f"{name}.png")
+        settings = ("--set", "frames=3", "--steps", "1", "--device", "cpu", "--out", "run")
+        code, out, _ = douga("train", "latent/tiny", "--data", "triplets", *settings)
+        assert code == 0
+        left_out = re.findall(r"left out: (\d) videos with fewer frames than a clip has \((.*)\)", out)
+        assert left_out and int(left_out[0][0]) == len(left_out[0][1].split(", ")) > 0
+        assert all(int(name) % 2 == 0 for name in left_out[0][1].split(", "))
+        for folder in (tmp_path / "triplets").iterdir():
+            (folder / "middle.png").unlink(missing_ok=True)
+        code, _, err = douga("train", "latent/tiny", "--data", "triplets", *settings[:-1], "run2")
+        assert (code, "no video has the 3 frames of a clip (the longest has 2)" in err) == (2, True)
 
     def test_the_teapot_is_reproduced_and_gone_on_with(self, douga: Douga, few: None, tmp_path: Path) -> None:
         asked = (

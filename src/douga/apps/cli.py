@@ -180,6 +180,9 @@ def train(
             f"stopped; the checkpoint is in {run}; go on with: {shlex.join(['douga', *again, '--resume'])}", err=True
         )
         raise typer.Exit(130) from None
+    if short := api.info(weights)["provenance"]["left_out"]:
+        named = ", ".join(short[:5]) + (", ..." if len(short) > 5 else "")
+        typer.echo(f"left out: {len(short)} videos with fewer frames than a clip has ({named})")
     typer.echo(f"wrote {weights}")
 
 

@@ -310,6 +310,10 @@ def train(
         # a source that can be incomplete has a title that says so: a score on a part of KTH is none on KTH
         "data": f"{getattr(source, 'title', type(source).__name__.lower())} ({len(source)} videos, {sum(source.lengths)} frames)",
         "data_digest": loader.digest,
+        # videos that are too short for a clip, by name: nothing is left out silently
+        "left_out": [
+            name for name, length in zip(source.names, source.lengths, strict=True) if length < experiment.frames
+        ],
         "licence": source.licence,
         "device": device_name(where),
         "threads": torch.get_num_threads(),
