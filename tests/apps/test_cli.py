@@ -475,8 +475,9 @@ class TestLatent:
             "--train-steps",
             "1",
             "--clips",
-            "8",
+            "4",
         )
+        asked = (*asked, "--seeds", "0,1", "--set", "model.widths=[4,4,4,4]", "--set", "batch=8")
         code, out, _ = douga(*asked, "--out", "o", "--device", "cpu")
         assert code == 0
         for row in ("linear", "flow", "hold", "autoencoder", "alpha=0", "alpha=5"):

@@ -271,13 +271,17 @@ def reproduce(
     alphas: Annotated[
         str, typer.Option(help="teapot alone: weights of the in-between term, 0 among them")
     ] = "0,1,5,10,100",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a.b=c", help="teapot alone: change a setting of all its recipes"),
+    ] = None,
     out: Out = None,
     resume: Resume = False,
     device: Device = "auto",
 ) -> None:
     """A paper's table with our figures beside it, under one protocol. What teapot has made already it keeps and goes on with."""
     if table == "teapot":
-        _teapot(data, alphas, seeds or "0,1,2", train_steps, clips, out, device)
+        _teapot(data, alphas, seeds or "0,1,2", train_steps, clips, settings or [], out, device)
         return
     if data is None:
         raise ValueError("say which data: --data weizmann, for example")
@@ -308,7 +312,14 @@ def compare(
 
 
 def _teapot(
-    data: str | None, alphas: str, seeds: str, steps: int | None, clips: int, out: Path | None, device: str
+    data: str | None,
+    alphas: str,
+    seeds: str,
+    steps: int | None,
+    clips: int,
+    settings: list[str],
+    out: Path | None,
+    device: str,
 ) -> None:
     try:
         weights = [float(alpha) for alpha in alphas.split(",")]
@@ -322,6 +333,7 @@ def _teapot(
             seeds=_numbers(seeds),
             train_steps=steps,
             clips=clips,
+            settings=settings,
             out=out,
             device=device,
             told=told,
