@@ -40,7 +40,7 @@ RIGHTS = {
 FIGURES = {
     "weizmann": "Beside the other methods, under one protocol:"
     " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
-    "teapot": "Beside pixels that are moved, and other alphas: [teapot.md](../../benchmarks/results/teapot/teapot.md).",
+    "teapot": "Beside methods that move pixels: [vae-teapot.md](../../benchmarks/results/vae-teapot.md).",
 }
 
 
@@ -66,10 +66,10 @@ def main(name: str) -> None:
     write_image(
         folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]))
     )  # two clips, for the README
-    plain = to_dict(type(model.config)())
-    terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
     of_paper = f"{made['recipe'].partition('/')[0]}/paper"
     paper = RECIPES.load(of_paper if of_paper in RECIPES else made["recipe"])()
+    plain = to_dict(paper.model)
+    terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
     wanted = paper.steps * paper.batch
     clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places.items())
     verdict = "Trained too little to compare" if made["clips_seen"] < wanted / 2 else "To compare"

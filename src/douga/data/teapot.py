@@ -270,7 +270,7 @@ class Teapot:
         name = f"teapot-{self.freedom}dof" if self.objects == 1 else "teapot-several"
         if split not in self.splits:
             raise ValueError(f"{name} has the splits {', '.join(self.splits)}, not {split!r}")
-        self.split, self.size = split, size
+        self.split, self.size, self.title = split, size, name
         videos, self.frames = VIDEOS[split]
         self.lengths = [self.frames] * videos
         self.names = [f"{name}-{split}-{index:04}" for index in range(videos)]

@@ -190,7 +190,8 @@ def note(entry: Entry) -> str:
     seen, wanted = entry.facts.get("clips_seen"), entry.facts.get("paper_clips")
     if seen is None:
         return "" if entry.method == REAL else "not trained"
-    share = f", {100 * seen / wanted:.2g}% of its paper recipe's" if wanted else ""
+    percent = 100 * seen / wanted if wanted else 0
+    share = f", {percent:{'.2g' if percent < 10 else '.0f'}}% of its paper recipe's" if wanted else ""
     return f"{seen:,} clips seen{share}" + (" †" if wanted and seen < wanted / 10 else "")
 
 
