@@ -36,6 +36,7 @@ GROUPS = {  # by the file that a metric lies in
     "distribution": "Like real video",
     "temporal": "Steady",
     "diversity": "Different, and calibrated",
+    "position": "In its place",
 }
 
 
