@@ -402,6 +402,9 @@ class TestEvaluate:
         assert (code, err.count("Traceback")) == (0, 0)
         assert "0.733 [0.729, 0.737]" in (tmp_path / "o" / "table.md").read_text()
         assert douga("reproduce", "table2", "--data", "shapes")[0] == 2
+        for arguments, said in ((("--set", "steps=2", "--data", "shapes"), "for teapot alone"), ((), "say which data")):
+            code, _, err = douga("reproduce", "table1", *arguments)
+            assert (code, said in err) == (2, True)
         code, _, err = douga("reproduce", "table1", "--data", "shapes", "--methods", "fulll=hold")
         assert (code, "no row 'fulll'" in err) == (2, True)
 
@@ -498,6 +501,7 @@ class TestLatent:
             (("--data", "shapes"), "'shapes' is no teapot"),
             (("--alphas", "1,5"), "must hold 0"),
             (("--alphas", "a"), "alphas are numbers"),
+            (("--metrics", "spread"), "leave these options out"),
         ],
     )
     def test_what_cannot_be_reproduced_is_one_sentence(

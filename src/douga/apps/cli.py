@@ -281,10 +281,16 @@ def reproduce(
 ) -> None:
     """A paper's table with our figures beside it, under one protocol. What teapot has made already it keeps and goes on with."""
     if table == "teapot":
+        if methods or metrics or train_minutes:
+            raise ValueError(
+                "teapot has its own methods and metrics and is trained by --train-steps: leave these options out"
+            )
         _teapot(data, alphas, seeds or "0,1,2", train_steps, clips, settings or [], out, device)
         return
     if data is None:
         raise ValueError("say which data: --data weizmann, for example")
+    if settings:
+        raise ValueError("--set is for teapot alone: train other recipes with douga train")
     _evaluate(
         api.reproduce,
         table,
