@@ -244,6 +244,7 @@ def _latent(
             axes.plot(*way, marker=".", color=f"C{number}")
             axes.plot(*((z[1:2] - mean) @ directions).T.numpy(), marker="x", markersize=9, color=f"C{number}")
         axes.set_title(f"{row}: {share[0]:.0%} and {share[1]:.0%} of the variance", fontsize=8)
+        axes.set_aspect("equal", "datalim")  # else a straight line looks bent
         axes.tick_params(labelsize=6)
     figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
