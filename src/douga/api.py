@@ -447,7 +447,7 @@ def reproduce_teapot(
     clips: of each split. settings: changes to all recipes. out: a folder, by default runs/reproduce-teapot; what is there
     already is kept and gone on with. Raises as `train` and `evaluate` do.
     """
-    from douga.evaluate import report, teapot
+    from douga.evaluate import latent, report, teapot
 
     out = Path("runs") / "reproduce-teapot" if out is None else Path(out).expanduser()
     if unknown := [name for name in data if not name.startswith("teapot-") or f"latent/{name}" not in RECIPES]:
@@ -499,25 +499,26 @@ def reproduce_teapot(
             ).table
         size = tables["test"].protocol.size
         sources = {split: open_source(name, split, size) for split in teapot.SPLITS}
-        sets = [teapot.first_frames(sources[split], clips) for split in ("train", "test-large")]
-        rebuilt = {}
-        for label, paths in files.items():
-            models: list[Any] = [load(path, "cpu")[0] for path in paths]
-            rebuilt[label] = [
-                (teapot.reconstruction(model, sets[0]), teapot.reconstruction(model, sets[1])) for model in models
-            ]
+        train_set, test_set = (latent.first_frames(sources[split], clips) for split in ("train", "test-large"))
+        models: dict[str, list[Any]] = {
+            label: [load(path, "cpu")[0] for path in paths] for label, paths in files.items()
+        }
+        rebuilt = {
+            label: [(teapot.reconstruction(run, train_set), teapot.reconstruction(run, test_set)) for run in runs]
+            for label, runs in models.items()
+        }
         of_test: Any = sources["test"]
         names = list(of_test.names)
         distances = [of_test.distance(names.index(clip.partition("@")[0])) for clip in tables["test"].protocol.clips]
         shown: dict[str, Any] = {label: load(label)[0] for label in teapot.UNTRAINED}
-        shown |= {label: load(paths[0], "cpu")[0] for label, paths in files.items()}
+        shown |= {label: runs[0] for label, runs in models.items()}
         told("poses", 1, 1)
         bank = teapot.Poses(sources["train"])
         posed = {label: bank.errors(model, sources["test-large"], clips) for label, model in shown.items()}
         parts.append(f"## {name}\n\n{teapot.report(tables, rebuilt, posed, distances)}\n")
         shown.pop("hold")
         told("pictures", 1, 1)
-        training = teapot.first_frames(sources["train"], 1_000)
+        training = latent.first_frames(sources["train"], 1_000)
         teapot.pictures(shown, sources["test-large"], sources["test-long"], training, out / name)
         trained = report.note(_entry("", files["alpha=0"][0], "tween", size, "cpu"))
         parts[-1] += f"\nEach run: {trained.removesuffix(' †')}; {info(files['alpha=0'][0])['provenance']['device']}.\n"
@@ -547,7 +548,7 @@ def explore(
     """
     import torch
 
-    from douga.evaluate import latent, teapot
+    from douga.evaluate import latent
     from douga.video.ops import fit
 
     out = Path(out).expanduser().resolve()
@@ -564,7 +565,7 @@ def explore(
         raise ValueError(f"{model} has no latent space to walk through: give a latent-vae")
     place = next(coder.parameters()).device
     spec = known["provenance"]["experiment"]["data"] if data is None else data
-    training = teapot.first_frames(open_source(spec, "train", coder.size), pictures)
+    training = latent.first_frames(open_source(spec, "train", coder.size), pictures)
     density = latent.Density(coder.encode(training.to(place)).mean.cpu())
     ends = torch.stack([fit(key, coder.size) for key in keys])
     codes = coder.encode(ends.to(place)).mean.cpu()

@@ -10,7 +10,8 @@ from torch import Tensor
 from douga.baselines.naive import Linear
 from douga.core.clip import Request
 from douga.data.teapot import Teapot2
-from douga.evaluate.teapot import Poses, first_frames, reconstruction
+from douga.evaluate.latent import first_frames
+from douga.evaluate.teapot import Poses, reconstruction
 
 SIZE = (32, 32)
 

@@ -382,9 +382,7 @@ def _told() -> Iterator[Callable[[str, int, int], None]]:
         yield told
     except KeyboardInterrupt:
         again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-        if "teapot" not in again:  # goes on anyway
-            again.append("--resume")
-        typer.echo(f"stopped; go on with: {shlex.join(['douga', *again])}", err=True)
+        typer.echo(f"stopped; go on with: {shlex.join(['douga', *again, '--resume'])}", err=True)
         raise typer.Exit(130) from None
     finally:
         bar.stop()

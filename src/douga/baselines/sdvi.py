@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from douga.core.clip import Batch, Request, standard_normal
 from douga.core.contracts import Phase
 from douga.nn.blocks import BatchNorm
+from douga.nn.losses import gaussian_kl
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,7 @@ class Gaussians:
 
     def kl(self, other: Gaussians) -> Float[Tensor, ""]:
         """KL(self || other) in nats: summed over channels and places, mean over steps and clips."""
-        apart = (self.log_variance.exp() + (self.mean - other.mean).square()) / other.log_variance.exp()
-        nats = (other.log_variance - self.log_variance + apart - 1) / 2
+        nats = gaussian_kl(self.mean, self.log_variance, other.mean, other.log_variance)
         return nats.sum((2, 3, 4)).mean()
 
 

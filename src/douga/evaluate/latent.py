@@ -11,17 +11,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from douga.core.contracts import Source
+from douga.evaluate.report import pyplot
+from douga.video.io import to_uint8
+from douga.video.ops import contact_sheet
 
 Decode: TypeAlias = Callable[[Tensor], Tensor]  # (N, Z) -> (N, 3, H, W) in [-1, 1]
 
 NEAREST = 10  # neighbours whose distance sets the density's bandwidth
 FINE = 33  # points of a path while it is bent
 STEPS, PULL = 400, 0.3  # of the bending: how many, and how much a nat of unlikeliness weighs against length
+
+
+def spread_over(source: Source, count: int) -> list[int]:
+    """The indices of `count` videos, spread evenly, or of all if there are fewer."""
+    return np.unique(np.linspace(0, len(source) - 1, count).round().astype(int)).tolist()
+
+
+def first_frames(source: Source, count: int) -> Float[Tensor, "n 3 h w"]:
+    """The first frame of `count` videos, spread evenly, or of all."""
+    return torch.stack([source.clip(index, 0, 1)[:, 0] for index in spread_over(source, count)])
 
 
 class Density:
@@ -73,9 +89,10 @@ def density_aware(
 ) -> Float[Tensor, "p z"]:
     """The straight line, bent until shortness and likeliness are in balance: least mean of
 
-        (speed / bandwidth)^2 / 2 + PULL max(0, off)
+        (speed / distance of the ends)^2 / 2 + PULL max(0, off)
 
-    along the way (400 steps of Adam over 33 points), then read at an even pace. It finds a way near by, not always the best one.
+    along the way, the distance being at least one bandwidth (400 steps of Adam over 33 points), then read at an even pace. It finds
+    a way near by, not always the best one.
     """
     straight = linear(first, last, FINE)
     bend = torch.zeros_like(straight[1:-1]).requires_grad_()
@@ -139,20 +156,13 @@ def picture(found: Mapping[str, Way], density: Density, keys: Float[Tensor, "2 3
     """Write a PNG: for each way its decoded frames between the true key frames; below, the ways among the training pictures
     in the plane of their two principal components, and how far off each point is.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from douga.video.ops import contact_sheet
-
+    plt = pyplot()
     figure = plt.figure(figsize=(12, 2 + 1.3 * len(found) + 3.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[1.3 * len(found) + 0.6, 3.8])
-    top, bottom = halves
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.3 * len(found) + 0.6, 3.8])
     top.suptitle(title, fontsize=10)
     for axes, (name, way) in zip(top.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
         row = torch.cat([keys[:1], way.frames, keys[1:]])[None].transpose(1, 2)
-        axes.imshow(((contact_sheet(row).clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.imshow(to_uint8(contact_sheet(row)[:, None])[0], interpolation="nearest")
         latent, pixels = way.travelled
         axes.set_title(
             f"{name}: {latent:.2f} in the latent space, {pixels:.3f} in pixels; off by {way.off.mean():.1f} nats on average,"

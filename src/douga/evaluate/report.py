@@ -427,12 +427,18 @@ def _differences(table: Table, reference: str) -> str:
     return _table(["method", *(_e(title(column)) for column in judged)], rows)
 
 
-def _plots(table: Table) -> str:
+def pyplot() -> Any:
+    """matplotlib's, for files alone: it opens no window. Imported late, as few commands plot."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    return plt
+
+
+def _plots(table: Table) -> str:
+    plt = pyplot()
     names = sorted({name for curves in table.curves.values() for name in curves if not name.endswith("_n")})
     pictures = []
     for name in names:

@@ -18,8 +18,9 @@ from torch import Tensor
 from douga.core.clip import Request
 from douga.core.contracts import Source
 from douga.data.teapot import WIDTH
-from douga.evaluate.latent import linear, plane
-from douga.evaluate.report import Cell, Table
+from douga.evaluate.latent import linear, plane, spread_over
+from douga.evaluate.report import Cell, Table, pyplot
+from douga.video.io import to_uint8
 from douga.video.ops import contact_sheet
 
 SPLITS = {"train": 3, "test-small": 3, "test-large": 3, "test-long": 9, "test": 3}  # and the frames of a clip
@@ -35,12 +36,6 @@ COLUMNS = {  # what stands in the table: split, column, factor
     "transport error, large gaps, px": ("test-large", "transport_error", 1),
     "centroid error, large gaps, px": ("test-large", "centroid_error", 1),
 }
-
-
-def first_frames(source: Source, count: int) -> Float[Tensor, "n 3 h w"]:
-    """The first frame of `count` videos, spread evenly, or of all."""
-    picks = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
-    return torch.stack([source.clip(int(index), 0, 1)[:, 0] for index in picks])
 
 
 @torch.no_grad()
@@ -70,10 +65,10 @@ class Poses:
         """Of the drawn middles of `count` clips: how far the nearest pose stands from the true one, in widths of the teapot, and
         how far its yaw is turned from it, in degrees; means, over teapots too.
         """
-        picks = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
-        clips = torch.stack([source.clip(int(index), 0, 3) for index in picks])
+        picks = spread_over(source, count)
+        clips = torch.stack([source.clip(index, 0, 3) for index in picks])
         found = self.nearest(_draw(model, clips)[:, :, 1])
-        true = np.stack([source.factors(int(index))[1] for index in picks])
+        true = np.stack([source.factors(index)[1] for index in picks])
         place = np.linalg.norm(found[..., :2] - true[..., :2], axis=-1) / WIDTH
         turn = (found[..., 3] - true[..., 3] + np.pi) % (2 * np.pi) - np.pi
         return float(place.mean()), float(np.degrees(np.abs(turn)).mean())
@@ -211,11 +206,11 @@ def _draw(model: Any, clips: Float[Tensor, "n 3 t h w"]) -> Tensor:
 
 def _save(rows: Mapping[str, Float[Tensor, "n 3 h w"]], path: Path, title: str) -> None:
     """One row of pictures for each name."""
-    plt = _pyplot()
+    plt = pyplot()
     sheet = contact_sheet(torch.stack(list(rows.values())).transpose(1, 2))
     height, width = sheet.shape[-2:]
     figure, axes = plt.subplots(figsize=(width / 80 + 1.2, height / 80 + 0.4), layout="constrained")
-    axes.imshow(((sheet.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.imshow(to_uint8(sheet[:, None])[0], interpolation="nearest")
     axes.set_yticks([(row + 0.5) * height / len(rows) for row in range(len(rows))], rows)
     axes.set_xticks([])
     axes.set_title(title, fontsize=9)
@@ -230,7 +225,7 @@ def _latent(
     """For each model the training pictures in the plane of two principal components, with the ways of some pairs drawn in it,
     and a cross where the true middle lies.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, all_axes = plt.subplots(
         1, len(models), figsize=(3.4 * len(models), 3.4), layout="constrained", squeeze=False
     )
@@ -248,12 +243,3 @@ def _latent(
         axes.tick_params(labelsize=6)
     figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt

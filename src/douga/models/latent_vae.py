@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from douga.core.clip import Batch, Request, standard_normal
 from douga.core.contracts import Phase
-from douga.nn.losses import VggFeatures
+from douga.nn.losses import VggFeatures, gaussian_kl
 
 PIECE = 256  # pictures decoded at once: bounds the memory
 
@@ -80,8 +80,7 @@ class Gaussian:
 
     def kl(self, other: Gaussian) -> Float[Tensor, " *rows"]:
         """KL(self || other) in nats, of each picture."""
-        apart = (self.log_variance.exp() + (self.mean - other.mean).square()) / other.log_variance.exp()
-        return (other.log_variance - self.log_variance + apart - 1).sum(-1) / 2
+        return gaussian_kl(self.mean, self.log_variance, other.mean, other.log_variance).sum(-1)
 
     def kl_standard(self) -> Float[Tensor, " *rows"]:
         """KL(self || N(0, 1)) in nats, of each picture."""

@@ -1,4 +1,4 @@
-"""Losses that look through a fixed network, with more than one possible user."""
+"""Losses with more than one possible user."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from douga.nn.pretrained import load
 CONVS = (2, 2, 3, 3, 3)  # of each block; a pooling ends it
 WIDTHS = (3, 64, 128, 256, 512, 512)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
+
+
+def gaussian_kl(
+    mean: Float[Tensor, "*axes"],
+    log_variance: Float[Tensor, "*axes"],
+    other_mean: Float[Tensor, "*axes"],
+    other_log_variance: Float[Tensor, "*axes"],
+) -> Float[Tensor, "*axes"]:
+    """KL of one Gaussian from another in each dimension, in nats: sum it over the dimensions of a latent."""
+    apart = (log_variance.exp() + (mean - other_mean).square()) / other_log_variance.exp()
+    return (other_log_variance - log_variance + apart - 1) / 2
 
 
 class VggFeatures:
