@@ -91,8 +91,8 @@ def density_aware(
 
         (speed / distance of the ends)^2 / 2 + PULL max(0, off)
 
-    along the way, the distance being at least one bandwidth (400 steps of Adam over 33 points), then read at an even pace. It finds
-    a way near by, not always the best one.
+    along the way, the distance being at least one bandwidth (400 steps of Adam over 33 points), then read at an even pace. It
+    finds a way near by, not always the best one.
     """
     straight = linear(first, last, FINE)
     bend = torch.zeros_like(straight[1:-1]).requires_grad_()
