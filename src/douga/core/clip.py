@@ -35,8 +35,8 @@ class Request:
     """Some frames are known, some conditions are known: draw the rest.
 
     known: (B, C, T, H, W) float32 in [-1, 1]; zero wherever `mask` is False, so that no method can peek at the truth.
-    mask: (T,) bool, True where the frame is given; at least one.
-    cond: (B, K, T, H, W) maps (one-hot or colour), for tasks that have them.
+    mask: (T,) bool, True where the frame is given; at least one, unless there is `cond`.
+    cond: (B, K, T, H, W) maps, for tasks that have them: of labels as `douga.video.ops.encode_labels` gives them, or pictures.
     fps: frames per second.
     Raises ValueError where one of these does not hold.
     """
@@ -50,7 +50,7 @@ class Request:
         check_video(self.known, "known")
         if self.mask.dtype != torch.bool or self.mask.shape != (self.known.shape[2],):
             raise ValueError(f"mask must be bool with one entry for each of the {self.known.shape[2]} frames")
-        if not self.mask.any():
+        if not self.mask.any() and self.cond is None:
             raise ValueError("at least one frame must be known")
         if self.known[:, :, ~self.mask].any():
             raise ValueError("frames outside the mask must be zero: a request holds no truth")
@@ -76,9 +76,15 @@ class Request:
         return cls(torch.cat([first[:, :, None], between, last[:, :, None]], dim=2), mask, fps=fps)
 
     @classmethod
-    def hide(cls, video: Float[Tensor, "b c t h w"], mask: Bool[Tensor, " t"], fps: float = 25.0) -> Request:
+    def hide(
+        cls,
+        video: Float[Tensor, "b c t h w"],
+        mask: Bool[Tensor, " t"],
+        fps: float = 25.0,
+        cond: Float[Tensor, "b k t h w"] | None = None,
+    ) -> Request:
         """Keep the frames of `video` that `mask` marks and forget the others."""
-        return cls(torch.where(mask.to(video.device)[:, None, None], video, 0.0), mask, fps=fps)
+        return cls(torch.where(mask.to(video.device)[:, None, None], video, 0.0), mask, cond, fps)
 
     def keep_known(self, drawn: Float[Tensor, "*s b c t h w"]) -> Float[Tensor, "*s b c t h w"]:
         """Put the known frames, exactly as given, in the place of what was drawn there."""
@@ -111,14 +117,23 @@ class Batch:
     seeds: (B,) int64, one for each clip. All noise of a step is drawn from them (`standard_normal`), so a step does not
         depend on how its clips are spread over processes.
     step: which training step this is; for choices that all clips of a step share.
+    cond: (B, K, T, H, W), as in `Request`. flow: (B, 2, T, H, W), px: the reference motion from each frame to the one before;
+        zero in frame 0. Both only for methods that paint.
     """
 
     video: Float[Tensor, "b c t h w"]
     seeds: Int[Tensor, " b"]
     step: int = 0
+    cond: Float[Tensor, "b k t h w"] | None = None
+    flow: Float[Tensor, "b 2 t h w"] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        return replace(self, video=self.video.to(device, non_blocking=True))
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in {"video": self.video, "cond": self.cond, "flow": self.flow}.items()
+            if value is not None
+        }
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 def standard_normal(seeds: Int[Tensor, " b"], *shape: int, stream: int = 0) -> Float[Tensor, "b ..."]:

@@ -93,6 +93,26 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Paired(Source, Protocol):
+    """A source whose videos come with what they can be painted from.
+
+    It may have `flow(index, start, length)` too, (2, length - 1, H, W) px, x first: the exact motion from each frame but the
+    first to the one before; without it the reference flow is estimated.
+    """
+
+    classes: Sequence[str]  # of label maps, by id; empty: the maps are pictures
+    things: frozenset[int]  # the classes that move by themselves: cars, people
+
+    def maps(self, index: int, start: int, length: int) -> Tensor:
+        """Of the same frames as `clip`.
+
+        Labels: (2, T, H, W) int32: the class, -1 where there is none, and the number of the instance, 0 where it has none;
+        a thing keeps its number through the video. Pictures (edges, poses, drawings): (3, T, H, W) float32 in [-1, 1].
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Figure:
     """One column of a table.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -40,6 +40,18 @@ def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Flo
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     warped = F.grid_sample(frame.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return warped.to(frame.dtype)
+
+
+def encode_labels(maps: Int[Tensor, "2 t h w"], classes: int) -> Float[Tensor, "k t h w"]:
+    """Label maps as networks see them, (classes + 1, T, H, W): 0 or 1 for each class, then the number of the instance.
+
+    maps: the class, -1 where there is none, and the instance's number. Raises ValueError for a class that there is not.
+    """
+    labels, instances = maps
+    if labels.max() >= classes or labels.min() < -1:
+        raise ValueError(f"a label map holds the class {int(labels.max())}; there are the classes 0 to {classes - 1}")
+    one_hot = labels == torch.arange(classes, device=labels.device)[:, None, None, None]
+    return torch.cat([one_hot, instances[None]]).float()
 
 
 def contact_sheet(
