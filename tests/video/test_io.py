@@ -1,5 +1,10 @@
+import subprocess
+import sys
 import tempfile
 import warnings
+import weakref
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -12,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from douga.video import io
-from douga.video.io import from_uint8, read_image, read_video, to_uint8, write_image, write_video
+from douga.video.io import frames as read_frames
+from douga.video.io import from_uint8, read_image, read_labels, read_video, to_uint8, write_image, write_video
 
 
 def smooth(frames: int = 8, height: int = 32, width: int = 48) -> Tensor:
@@ -107,7 +113,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def bad_pictures(folder: Path) -> dict[str, tuple[type[Exception], str]]:
-    (folder / "folder.png").mkdir()
+    (folder / "folder.png").mkdir(parents=True)
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("not a picture")
     write_image(folder / "whole.jpg", smooth()[:, 0])
@@ -148,6 +154,66 @@ def test_a_picture_with_an_unknown_suffix_is_not_written(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"\.jpg.*\.png"):
         write_image(tmp_path / "a.docx", smooth()[:, 0])
     assert not any(tmp_path.iterdir())
+
+
+# Label maps
+
+
+@pytest.mark.parametrize(
+    "values", [[[0, 1, 1], [1, 0, 0]], [[0, 7, 18], [254, 255, 1]], [[0, 300, 65535], [1, 2, 26001]]]
+)
+def test_a_label_map_keeps_its_numbers(tmp_path: Path, values: list[list[int]]) -> None:
+    kind = np.uint8 if max(map(max, values)) < 256 else np.uint16
+    cv2.imwrite(str(tmp_path / "grey.png"), np.array(values, kind))
+    names = ["grey.png"]
+    if kind is np.uint8:
+        palette = Image.fromarray(np.array(values, kind), mode="P")
+        palette.putpalette([(17 * i + 5) % 256 for i in range(3 * 256)])  # colours that are no numbers of classes
+        palette.save(tmp_path / "palette.png")
+        names.append("palette.png")
+    for name in names:
+        labels = read_labels(tmp_path / name)
+        assert labels.dtype == torch.int32
+        assert labels.tolist() == values, name
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_label_map_of_few_bits_keeps_its_numbers(tmp_path: Path, bits: int) -> None:
+    row = list(range(2**bits))
+    packed = sum(value << (bits * (len(row) - 1 - i)) for i, value in enumerate(row))
+    size = -(-bits * len(row) // 8)
+    packed <<= 8 * size - bits * len(row)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    header = len(row).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
+    data = zlib.compress(b"\0" + packed.to_bytes(size, "big"))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    assert read_labels(tmp_path / "a.png").tolist() == [row]
+
+
+def test_a_label_map_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to view
+    Image.fromarray(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)).save(tmp_path / "a.png", exif=exif)
+    assert read_labels(tmp_path / "a.png").tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+def test_what_is_no_label_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    picture = Image.fromarray(to_uint8(smooth())[0])
+    for mode in ("RGB", "RGBA", "LA"):
+        picture.convert(mode).save(tmp_path / f"{mode}.png")
+    picture.convert("L").save(tmp_path / "L.jpg")
+    for name in ("RGB.png", "RGBA.png", "LA.png", "L.jpg"):
+        with pytest.raises(ValueError, match=r"is not a label map: save it as a PNG in 8-bit grey") as caught:
+            read_labels(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for name, (kind, text) in bad_pictures(tmp_path / "bad").items():
+        with pytest.raises(kind, match=text):
+            read_labels(tmp_path / "bad" / name)
 
 
 # Videos
@@ -315,6 +381,109 @@ def test_bad_videos_are_refused_in_one_sentence_with_their_name(tmp_path: Path) 
             read_video(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+# Frame by frame
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+def test_frames_are_those_of_the_whole_video(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / name, smooth(), 20)
+    for options in ({}, {"size": (16, 16)}, {"start": 3, "length": 2}):
+        rates, pictures = zip(*read_frames(tmp_path / name, **options), strict=True)
+        whole, fps = read_video(tmp_path / name, **options)
+        assert torch.equal(torch.stack(pictures, dim=1), whole)
+        assert set(rates) == {fps}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+@pytest.mark.parametrize("length", [1, 8])
+def test_frames_one_by_one_give_the_bytes_of_the_tensor(tmp_path: Path, name: str, length: int) -> None:
+    video = smooth(height=31, width=47)[:, [0, 1, 1, 2, 3, 4, 4, 4]][:, :length]
+    for kind, given in (("tensor", video), ("list", list(video.unbind(1))), ("iterator", iter(video.unbind(1)))):
+        write_video(tmp_path / kind / name, given, 12.5)
+        written = sorted(path for path in (tmp_path / kind).rglob("*") if path.is_file())
+        assert len(written) == (length if name == "a" else 1)
+        expected = [tmp_path / "tensor" / path.relative_to(tmp_path / kind) for path in written]
+        assert [path.read_bytes() for path in written] == [path.read_bytes() for path in expected], kind
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+def test_frames_are_let_go_as_soon_as_they_are_written(tmp_path: Path, name: str) -> None:
+    base = smooth(2, 16, 16)
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    def source() -> Iterator[Tensor]:
+        nonlocal most
+        for i in range(600):
+            frame = torch.lerp(base[:, 0], base[:, 1], i / 600)
+            alive.add(frame)
+            most = max(most, len(alive))
+            yield frame
+
+    write_video(tmp_path / name, source(), 25)
+    assert most <= 3
+    assert sum(1 for _ in read_frames(tmp_path / name)) > 50  # a GIF joins equal ones
+
+
+def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    """1,200 frames of 96x96 px are 133 MB as float32."""
+    program = """if True:
+        import resource, sys, torch
+        from douga.video.io import frames, write_video
+        torch.set_num_threads(1)
+        x = torch.linspace(-1, 1, 96).expand(3, 96, 96)
+        def peak(length):
+            write_video(sys.argv[1], ((x * (1 + i % 50) / 50) for i in range(length)), 25)
+            assert sum(1 for _ in frames(sys.argv[1])) == length
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        short = peak(100)
+        print(peak(1200) - short)
+    """
+    command = [sys.executable, "-c", program, str(tmp_path / "a.mp4")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(answer.stdout) < 30  # MB
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+@pytest.mark.parametrize("at", [0, 3, 90])  # before the codec gives its first packet, and after
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), FileNotFoundError("there is no file maps/0003.png"), ValueError("a bad map")]
+)
+def test_a_source_that_fails_leaves_nothing_and_is_heard(
+    tmp_path: Path, name: str, at: int, error: BaseException
+) -> None:
+    def source() -> Iterator[Tensor]:
+        for i in range(at):
+            yield smooth(1)[:, 0] * (i % 9) / 9
+        raise error
+
+    (tmp_path / "old").mkdir()
+    if name != "a":
+        (tmp_path / "old" / name).write_text("old")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in ("old", "new/er"):
+        with pytest.raises(type(error)) as caught:
+            write_video(tmp_path / folder / name, source(), 25)
+        assert caught.value is error  # and not as something that could not be written
+    assert sorted(tmp_path.rglob("*")) == before
+    assert all(path.read_text() == "old" for path in before if path.is_file())
+
+
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+def test_frames_that_cannot_be_a_video_are_refused(tmp_path: Path, name: str) -> None:
+    good = torch.zeros(3, 8, 8)
+    for given, text in (
+        ([], "nothing to write .*: there are no frames"),
+        ([good, good * torch.nan], "NaN"),
+        ([good, torch.zeros(3, 8, 6)], r"frame 1 .* \(3, 8, 6\) and the first one \(3, 8, 8\)"),
+        ([torch.zeros(1, 8, 8)], r"shape \(1, 8, 8\) to .*: a frame is \(3, height, width\)"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            write_video(tmp_path / "new" / name, iter(given), 25)
+    assert not any(tmp_path.iterdir())
 
 
 # Nothing that existed is lost, nothing half-written is left

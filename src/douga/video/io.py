@@ -2,6 +2,7 @@
 
 Inside douga a picture is (3, H, W) and a video (3, T, H, W): float32, RGB in [-1, 1]. Colour profiles are not applied.
 Whatever is written is written beside its destination first and then moved there: a file is whole, or it is not there.
+What is long goes frame by frame: `frames` reads so, and `write_video` takes an iterator.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import Colorspace, VideoReformatter
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -64,6 +65,25 @@ def read_image(path: str | Path) -> Float[Tensor, "3 h w"]:
         return _pixels(ImageOps.exif_transpose(picture))
 
 
+def read_labels(path: str | Path) -> Int32[Tensor, "h w"]:
+    """A label map: the number that the file stores for each pixel, of a palette the index and not the colour.
+
+    Grey of 1, 2, 4, 8 or 16 bits or a palette, upright as its EXIF orientation says.
+    Raises FileNotFoundError, or ValueError as `read_image` and for colour, transparency beside grey, or JPEG.
+    """
+    with _picture(path) as picture:
+        mode, kind = picture.mode, picture.format
+        # Pillow spreads grey of 2 and 4 bits over 0 to 255.
+        spread = next(({"L;2": 85, "L;4": 17}.get(str(tile[3]), 1) for tile in getattr(picture, "tile", ())), 1)
+        stored = np.array(ImageOps.exif_transpose(picture))
+    if mode not in ("1", "L", "P", "I", "I;16", "I;16B") or kind == "JPEG":  # of these, JPEG alone changes values
+        raise ValueError(
+            f"{path} ({kind}, {mode}) is not a label map: save it as a PNG in 8-bit grey or with a palette, "
+            "the number of the class as the value of each pixel"
+        )
+    return torch.from_numpy(stored.astype(np.int32) // spread)
+
+
 def read_video(
     path: str | Path,
     size: tuple[int, int] | None = None,
@@ -72,15 +92,34 @@ def read_video(
     *,
     tolerant: bool = False,
 ) -> tuple[Float[Tensor, "3 t h w"], float]:
-    """The frames and the frames per second of a video file, an animated GIF, or a folder of pictures.
+    """The frames and the frames per second of a video file, an animated GIF, or a folder of pictures: `frames` at once.
 
-    Frames count in the order of decoding (2.png before 10.png in a folder, with 25 fps) and are turned upright; where
-    they are not evenly spaced in time, fps is their average rate.
+    Where frames are not evenly spaced in time, fps is their average rate.
+    """
+    fps, pictures = 25.0, []
+    for fps, picture in frames(path, size, start, length, tolerant=tolerant):  # noqa: B007  (the last one's fps)
+        pictures.append(picture)
+    return torch.stack(pictures, dim=1), fps
+
+
+def frames(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    length: int | None = None,
+    *,
+    tolerant: bool = False,
+) -> Iterator[tuple[float, Float[Tensor, "3 h w"]]]:
+    """One frame after another of a video file, an animated GIF, or a folder of pictures, each with the frames per second.
+
+    Frames count in the order of decoding (2.png before 10.png in a folder, with 25 fps) and are turned upright. Memory
+    does not grow with their number.
 
     size: (height, width); each frame is cut to this aspect around its centre and resized as soon as it is decoded.
     start, length: the first frame and how many; by default all.
     tolerant: accept that a damaged video gives fewer frames than it says it has.
-    Raises FileNotFoundError, or ValueError for what is no video, is damaged, or has too few frames or too large ones.
+    Raises, as soon as it is noticed and at the first frame at the earliest: FileNotFoundError, or ValueError for what
+    is no video, is damaged, or has too few frames, too large ones, or without a size some of another size.
     """
     path = Path(path)
     if start < 0 or (length is not None and length < 1):
@@ -98,21 +137,21 @@ def read_video(
         with path.open("rb") as file:
             is_gif = file.read(4) == b"GIF8"
         source = islice(_gif(path) if is_gif else _stream(path, tolerant=tolerant), start, stop)
-    fps, frames = 25.0, []
-    for fps, frame in source:  # noqa: B007  (the last one's fps is returned)
-        frames.append(frame if size is None else fit(frame, size))
-        if frame.shape != frames[0].shape and size is None:
-            (h, w), (first_h, first_w) = frame.shape[1:], frames[0].shape[1:]
+    count, first_h, first_w = 0, 0, 0
+    for fps, frame in source:
+        h, w = frame.shape[1:]
+        if count == 0:
+            first_h, first_w = h, w
+        if (h, w) != (first_h, first_w) and size is None:
             raise ValueError(
-                f"frame {start + len(frames) - 1} of {path} is {w}x{h} and the first one {first_w}x{first_h}: "
+                f"frame {start + count} of {path} is {w}x{h} and the first one {first_w}x{first_h}: "
                 "give the size that all are to be brought to"
             )
-    if not frames or (length is not None and len(frames) < length):
+        count += 1
+        yield fps, frame if size is None else fit(frame, size)
+    if count == 0 or (length is not None and count < length):
         wanted = f"{length} from frame {start} on" if length is not None else f"those from frame {start} on"
-        raise ValueError(
-            f"{path} has only {start + len(frames) if frames else 'fewer'} frames; {wanted} were asked for"
-        )
-    return torch.stack(frames, dim=1), fps
+        raise ValueError(f"{path} has only {start + count if count else 'fewer'} frames; {wanted} were asked for")
 
 
 def write_image(path: str | Path, frame: Float[Tensor, "3 h w"]) -> None:
@@ -125,12 +164,18 @@ def write_image(path: str | Path, frame: Float[Tensor, "3 h w"]) -> None:
         Image.fromarray(pixels).save(draft, quality=95, subsampling=0)
 
 
-def write_video(path: str | Path, frames: Float[Tensor, "3 t h w"], fps: float) -> None:
+def write_video(
+    path: str | Path, frames: Float[Tensor, "3 t h w"] | Iterable[Float[Tensor, "3 h w"]], fps: float
+) -> None:
     """Write a video in the form of the name: .mp4 (H.264), .gif, or no suffix for a folder of 0000.png, 0001.png, ...
+
+    frames: a video, or its frames one after another, which are then taken one at a time: memory does not grow with
+    their number (in a GIF by a byte for each pixel). What their iterator raises goes through, and nothing is written.
 
     The same frames give the same bytes. A file is written over; a folder must be new or empty. H.264 needs even sides:
     an odd one gets one more row or column, a copy of the edge. A GIF joins equal frames into one that is shown longer.
-    Raises ValueError for an unknown suffix or an fps outside 0.01 to 1000, OSError where it cannot be written.
+    Raises ValueError for an unknown suffix, an fps outside 0.01 to 1000, no frames, NaN or frames of several sizes,
+    OSError where it cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -140,22 +185,54 @@ def write_video(path: str | Path, frames: Float[Tensor, "3 t h w"], fps: float) 
         )
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must lie between 0.01 and 1000, not {fps}")
-    if 0 in frames.shape:
-        raise ValueError(f"there is nothing to write to {path}: the video's shape is {tuple(frames.shape)}")
-    pixels = to_uint8(frames)
-    with _beside(path) as draft:
-        if suffix == ".mp4":
-            _write_mp4(draft, pixels, fps)
-        elif suffix == ".gif":
-            # Delays are whole 1/100 s: rounding the running time keeps the whole in step.
-            ends = [round(100 * (i + 1) / fps) for i in range(len(pixels))]
-            delays = [10 * max(end - begin, 1) for begin, end in zip([0, *ends], ends, strict=False)]
-            first, *others = [Image.fromarray(frame).quantize(256) for frame in pixels]
-            first.save(draft, save_all=True, append_images=others, duration=delays, loop=0)
-        else:
-            draft.mkdir()
-            for i, frame in enumerate(pixels):
-                Image.fromarray(frame).save(draft / f"{i:04d}.png")
+    if isinstance(frames, Tensor):
+        if 0 in frames.shape:
+            raise ValueError(f"there is nothing to write to {path}: the video's shape is {tuple(frames.shape)}")
+        frames = frames.unbind(1)
+    try:
+        with _beside(path) as draft:
+            pixels = _as_pixels(path, frames)
+            if suffix == ".mp4":
+                _write_mp4(draft, pixels, fps)
+            elif suffix == ".gif":
+                _write_gif(draft, pixels, fps)
+            else:
+                draft.mkdir()
+                for i, frame in enumerate(pixels):
+                    Image.fromarray(frame).save(draft / f"{i:04d}.png")
+    except _SourceError as error:
+        raise error.reason from None
+
+
+class _SourceError(Exception):
+    """What the frames' own iterator raised: an OSError of reading must not be told as one of writing."""
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+
+def _as_pixels(path: Path, frames: Iterable[Float[Tensor, "3 h w"]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames for a codec, one at a time. ValueError for none, an empty one, or one of another size."""
+    source, first, count = iter(frames), None, 0
+    while True:
+        try:
+            frame = next(source, None)
+        except Exception as error:
+            raise _SourceError(error) from error
+        if frame is None:
+            break
+        first = first or tuple(frame.shape)
+        if len(first) != 3 or first[0] != 3 or 0 in first:
+            raise ValueError(f"cannot write frames of the shape {first} to {path}: a frame is (3, height, width)")
+        if tuple(frame.shape) != first:
+            raise ValueError(
+                f"frame {count} for {path} has the shape {tuple(frame.shape)} and the first one {first}: "
+                "the frames of a video are all of one size"
+            )
+        count += 1
+        yield to_uint8(frame[:, None])[0]
+    if count == 0:
+        raise ValueError(f"there is nothing to write to {path}: there are no frames")
 
 
 def _check_file(path: Path, kind: str) -> None:
@@ -280,13 +357,26 @@ def _beside(path: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _write_mp4(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> None:
-    height, width = frames.shape[1:3]
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _write_gif(path: Path, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
+    delays: list[int] = []  # Pillow looks up a frame's delay when it has taken the frame
+
+    def quantised() -> Iterator[Image.Image]:
+        for i, pixels in enumerate(frames):
+            # Delays are whole 1/100 s: rounding the running time keeps the whole in step.
+            delays.append(10 * max(round(100 * (i + 1) / fps) - round(100 * i / fps), 1))
+            yield Image.fromarray(pixels).quantize(256)
+
+    others = quantised()
+    next(others).save(path, format="GIF", save_all=True, append_images=others, duration=delays, loop=0)
+
+
+def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
+    first = next(frames)
+    height, width = first.shape[:2]
     container_options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no date, no version
     with av.open(str(path), "w", format="mp4", container_options=container_options) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.options = {"crf": "12", "threads": "4"}  # the bytes depend on the number of threads
         if torch.backends.cpu.get_cpu_capability() == "AVX512":
             # With these instructions x264 lets stale memory decide how small pictures are coded; the others agree.
@@ -294,8 +384,9 @@ def _write_mp4(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> 
         codec = stream.codec_context
         codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = 1  # BT.709, 16-235
         to_yuv = VideoReformatter()
-        for i, pixels in enumerate(frames):
-            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        for i, pixels in enumerate(chain([first], frames)):
+            even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            rgb = av.VideoFrame.from_ndarray(even, format="rgb24")
             frame = to_yuv.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG")
             frame.pts = i
             container.mux(stream.encode(frame))
