@@ -194,6 +194,8 @@ def needs_no_files(source: str) -> bool:
     return SOURCES.load(source).endless or source.startswith("teapot-")
 
 
+# Sources of which a small set is written -> the test that writes it.
+WRITTEN = {name: name for name in ("bair", "ucf101", "dsprites", "pairs")} | {"faces": "pairs", "pose": "pairs"}
 SIZE = (24, 40)  # (height, width), not square, so that a swap shows
 
 
@@ -211,10 +213,10 @@ def root(
                 pixels = np.random.default_rng((video, frame)).integers(0, 256, (30, 50, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{frame:03}.png")
         return tmp_path / "videos"
-    if name in ("bair", "ucf101", "dsprites"):  # the test of the source writes the official layout
+    if name in WRITTEN:  # the test of the source writes the official layout
         folder = tmp_path_factory.getbasetemp() / f"official-{name}"
         if not folder.exists():
-            runpy.run_path(str(Path(__file__).parent / "data" / f"test_{name}.py"))["write_set"](folder)
+            runpy.run_path(str(Path(__file__).parent / "data" / f"test_{WRITTEN[name]}.py"))["write_set"](folder)
         return folder
     folder = request.getfixturevalue("real_data") / name
     if not folder.is_dir():

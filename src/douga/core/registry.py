@@ -73,6 +73,7 @@ SOURCES = Table(
     "source",
     {
         "folder": Row("douga.data.folder:Folder", "any folder of videos or of frame folders"),
+        "pairs": Row("douga.data.pairs:Pairs", "any videos with maps to paint from: labels, edges, poses, drawings"),
         "shapes": Row("douga.data.shapes:Shapes", "endless synthetic shapes with known motion"),
         "teapot-1dof": Row("douga.data.teapot:Teapot1", "Newell's teapot between two places, with its true middle"),
         "teapot-2dof": Row("douga.data.teapot:Teapot2", "it moves sideways and turns"),
@@ -83,6 +84,8 @@ SOURCES = Table(
         "kth": Row("douga.data.kth:Kth", "KTH actions, official names, frame ranges and person splits"),
         "bair": Row("douga.data.bair:Bair", "BAIR robot pushing, TFRecords read without TensorFlow"),
         "ucf101": Row("douga.data.ucf101:Ucf101", "UCF101, official lists"),
+        "faces": Row("douga.data.pairs:Faces", "faces with edge maps; FaceForensics or any others"),
+        "pose": Row("douga.data.pairs:Pose", "a person with poses, from any video"),
     },
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import mode
@@ -43,25 +43,14 @@ class Folder:
             raise FileNotFoundError(f"there is no folder {root}: name a folder of videos or of frame folders")
         named = any((root / name).is_dir() for name in self.splits)
         top = root / split if named else root
-        paths = {}
-        for place, folders, files in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            files = [name for name in files if not name.startswith(".")]
-            found = [Path(place, name) for name in files if is_video(name)]
-            if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
-                found.append(Path(place))
-            for path in found:
-                paths[path.relative_to(root).as_posix()] = path
+        paths = {path.relative_to(root).as_posix(): path for path in find(top)}
         if not paths and (split == "train" or not named):
             raise FileNotFoundError(
                 f"there are no videos and no pictures in the folder {top}, nor in folders inside it"
             )
         names = sorted(paths)
         if not named:
-            names.sort(key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-            tenth = (len(names) + 5) // 10
-            first, last = {"test": (0, tenth), "validation": (tenth, 2 * tenth), "train": (2 * tenth, None)}[split]
-            names = sorted(names[first:last])
+            names = share(names, split)
         known, self.damaged, self.stamp = measure({name: paths[name] for name in names})
         if split == "train" and not known:
             raise ValueError(f"every video in {top} is damaged; the first one: {self.damaged[0][1]}")
@@ -76,6 +65,28 @@ class Folder:
 
     def clip(self, index: int, start: int, length: int) -> Float[Tensor, "3 t h w"]:
         return read_video(self.paths[index], self.size, start, length)[0]
+
+
+def find(top: Path) -> list[Path]:
+    """Every video file, and every folder that holds pictures directly, in `top` at any depth; hidden names are left out."""
+    found = []
+    for place, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [name for name in files if not name.startswith(".")]
+        found += [Path(place, name) for name in files if is_video(name)]
+        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
+            found.append(Path(place))
+    return found
+
+
+def share(names: Iterable[str], split: str) -> list[str]:
+    """The names of one split, sorted: of all in the order of a hash, the first tenth (rounded) is for test, the next for
+    validation, the rest for train.
+    """
+    shuffled = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    tenth = (len(shuffled) + 5) // 10
+    first, last = {"test": (0, tenth), "validation": (tenth, 2 * tenth), "train": (2 * tenth, None)}[split]
+    return sorted(shuffled[first:last])
 
 
 def measure(videos: Mapping[str, Path]) -> tuple[dict[str, tuple[int, float]], list[tuple[str, str]], str]:

@@ -84,6 +84,14 @@ def read_labels(path: str | Path) -> Int32[Tensor, "h w"]:
     return torch.from_numpy(stored.astype(np.int32) // spread)
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, which are the frames of a video: 2.png before 10.png. ValueError if there are none."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not found:
+        raise ValueError(f"the folder {folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(found, key=lambda p: [int(s) if i % 2 else s for i, s in enumerate(re.split("([0-9]+)", p.name))])
+
+
 def read_video(
     path: str | Path,
     size: tuple[int, int] | None = None,
@@ -127,11 +135,7 @@ def frames(
     stop = None if length is None else start + length
     source: Iterator[tuple[float, Tensor]]
     if path.is_dir():
-        pictures = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-        if not pictures:
-            raise ValueError(f"the folder {path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        pictures.sort(key=lambda p: [int(s) if i % 2 else s for i, s in enumerate(re.split("([0-9]+)", p.name))])
-        source = ((25.0, read_image(picture)) for picture in pictures[start:stop])
+        source = ((25.0, read_image(picture)) for picture in picture_files(path)[start:stop])
     else:
         _check_file(path, "video")
         with path.open("rb") as file:

@@ -21,11 +21,22 @@ def resize(video: Float[Tensor, "*axes h w"], size: tuple[int, int]) -> Float[Te
 
 def fit(video: Float[Tensor, "*axes h w"], size: tuple[int, int]) -> Float[Tensor, "*axes h2 w2"]:
     """Cut the largest centred piece that has the aspect of `size` (height, width), then resize it."""
+    return resize(_cut(video, size), size)
+
+
+def fit_labels(labels: Int[Tensor, "*axes h w"], size: tuple[int, int]) -> Int[Tensor, "*axes h2 w2"]:
+    """The same piece as `fit` cuts; each pixel gets the number that lies nearest, because numbers have no mean."""
+    piece = _cut(labels, size)
+    rows, columns = (((torch.arange(n) + 0.5) * old / n).long() for n, old in zip(size, piece.shape[-2:], strict=True))
+    return piece[..., rows[:, None], columns]
+
+
+def _cut(video: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = video.shape[-2:]
     cut_height = max(1, min(height, round(width * size[0] / size[1])))
     cut_width = max(1, min(width, round(height * size[1] / size[0])))
     top, left = (height - cut_height) // 2, (width - cut_width) // 2
-    return resize(video[..., top : top + cut_height, left : left + cut_width], size)
+    return video[..., top : top + cut_height, left : left + cut_width]
 
 
 def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b c h w"]:
