@@ -195,7 +195,10 @@ def needs_no_files(source: str) -> bool:
 
 
 # Sources of which a small set is written -> the test that writes it.
-WRITTEN = {name: name for name in ("bair", "ucf101", "dsprites", "pairs")} | {"faces": "pairs", "pose": "pairs"}
+WRITTEN = {name: name for name in ("bair", "ucf101", "dsprites", "pairs", "cityscapes")} | {
+    "faces": "pairs",
+    "pose": "pairs",
+}
 SIZE = (24, 40)  # (height, width), not square, so that a swap shows
 
 

@@ -84,6 +84,7 @@ SOURCES = Table(
         "kth": Row("douga.data.kth:Kth", "KTH actions, official names, frame ranges and person splits"),
         "bair": Row("douga.data.bair:Bair", "BAIR robot pushing, TFRecords read without TensorFlow"),
         "ucf101": Row("douga.data.ucf101:Ucf101", "UCF101, official lists"),
+        "cityscapes": Row("douga.data.cityscapes:Cityscapes", "Cityscapes snippets with label maps, official layout"),
         "faces": Row("douga.data.pairs:Faces", "faces with edge maps; FaceForensics or any others"),
         "pose": Row("douga.data.pairs:Pose", "a person with poses, from any video"),
     },
