@@ -75,6 +75,9 @@ SOURCES = Table(
         "folder": Row("douga.data.folder:Folder", "any folder of videos or of frame folders"),
         "pairs": Row("douga.data.pairs:Pairs", "any videos with maps to paint from: labels, edges, poses, drawings"),
         "shapes": Row("douga.data.shapes:Shapes", "endless synthetic shapes with known motion"),
+        "blocks": Row(
+            "douga.data.blocks:Blocks", "endless synthetic street world with labels, instances and exact flow"
+        ),
         "teapot-1dof": Row("douga.data.teapot:Teapot1", "Newell's teapot between two places, with its true middle"),
         "teapot-2dof": Row("douga.data.teapot:Teapot2", "it moves sideways and turns"),
         "teapot-6dof": Row("douga.data.teapot:Teapot6", "it moves and turns in all ways"),
