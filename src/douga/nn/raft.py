@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from douga.nn.pretrained import load
-from douga.video.ops import resize
 
 # Pictures with a shorter side below this are enlarged. From 128 on the network runs at all (the coarsest correlations
 # are then 2 places wide), but sees too little: on shapes of 64 and 128 px it errs by 0.19 and 0.36 px then, and DIS by
@@ -56,7 +55,9 @@ class RaftSmall:
         size = round(height * scale), round(width * scale)
         down, across = (-side % 8 for side in size)
         top, left = down // 2, across // 2
-        pictures = resize(torch.cat([source, target]).float(), size)
+        pictures = torch.cat([source, target]).float()
+        if size != (height, width):
+            pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(-1, 1)  # it overshoots
         pictures = F.pad(pictures, (left, across - left, top, down - top), mode="replicate")
         self._tensors = {name: tensor.to(pictures.device) for name, tensor in self._tensors.items()}
         precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
