@@ -38,6 +38,7 @@ class Request:
     mask: (T,) bool, True where the frame is given; at least one, unless there is `cond`.
     cond: (B, K, T, H, W) maps, for tasks that have them: of labels as `douga.video.ops.encode_labels` gives them, or pictures.
     fps: frames per second.
+    flow: (B, 2, T, H, W), px, as in `Batch`: only for methods that need the true motion and say so (`needs_flow`).
     Raises ValueError where one of these does not hold.
     """
 
@@ -45,6 +46,7 @@ class Request:
     mask: Bool[Tensor, " t"]
     cond: Float[Tensor, "b k t h w"] | None = None
     fps: float = 25.0
+    flow: Float[Tensor, "b 2 t h w"] | None = None
 
     def __post_init__(self) -> None:
         check_video(self.known, "known")

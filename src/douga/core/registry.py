@@ -58,6 +58,11 @@ METHODS = Table(
         "latent-vae": Row(
             "douga.models.latent_vae:LatentVAE", "a path between two latents of a VAE (Cristovao et al. 2020)"
         ),
+        "vid2vid": Row("douga.models.vid2vid:Vid2Vid", "maps to video, flow and picture composed (Wang et al. 2018)"),
+        "pix2pixhd": Row("douga.baselines.pix2pixhd:Pix2PixHD", "maps to pictures, each alone (Wang et al. 2018)"),
+        "covst": Row(
+            "douga.baselines.covst:Covst", "pix2pixHD, its features blended along the true motion (Chen et al. 2017)"
+        ),
         "hold": Row("douga.baselines.naive:Hold", "repeat the nearest key frame"),
         "linear": Row("douga.baselines.naive:Linear", "cross-fade"),
         "flow": Row("douga.baselines.flow:Flow", "DIS optical flow both ways, warped, occlusion-aware blend"),
@@ -122,6 +127,19 @@ RECIPES = Table(
         "sdvi/paper": Row("douga.recipes.sdvi:paper", "SDVI, full size, its paper's settings"),
         "sdvi/small": Row("douga.recipes.sdvi:small", "SDVI, for two CPU cores"),
         "sdvi/tiny": Row("douga.recipes.sdvi:tiny", "seconds on a CPU: for the tests"),
+        "vid2vid/street": Row("douga.recipes.vid2vid:street", "Wang et al. 2018, full size, street scenes"),
+        "vid2vid/blocks": Row("douga.recipes.vid2vid:blocks", "vid2vid on the synthetic street, for two CPU cores"),
+        "vid2vid/blocks-wo-foreground": Row(
+            "douga.recipes.vid2vid:blocks_wo_foreground", "ablation: no prior on things"
+        ),
+        "vid2vid/blocks-wo-video": Row("douga.recipes.vid2vid:blocks_wo_video", "ablation: no video critics"),
+        "vid2vid/blocks-wo-flow": Row("douga.recipes.vid2vid:blocks_wo_flow", "ablation: no warping"),
+        "vid2vid/tiny": Row("douga.recipes.vid2vid:tiny", "seconds on a CPU: for the tests"),
+        "pix2pixhd/blocks": Row("douga.recipes.pix2pixhd:blocks", "pix2pixHD on the synthetic street"),
+        "pix2pixhd/street": Row("douga.recipes.pix2pixhd:street", "pix2pixHD, full size, street scenes"),
+        "pix2pixhd/tiny": Row("douga.recipes.pix2pixhd:tiny", "seconds on a CPU: for the tests"),
+        "covst/blocks": Row("douga.recipes.covst:blocks", "COVST on the synthetic street"),
+        "covst/tiny": Row("douga.recipes.covst:tiny", "seconds on a CPU: for the tests"),
     },
 )
 

@@ -11,9 +11,10 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from douga.core.clip import Batch
-from douga.core.contracts import Source
+from douga.core.contracts import Paired, Source
+from douga.video.flow import estimate
 from douga.video.io import from_uint8, to_uint8
+from douga.video.ops import encode_labels
 
 AUGMENTATIONS = ("flip", "reverse", "shift", "colour")
 
@@ -35,46 +38,90 @@ def cache_folder() -> Path:
 class Decoded:
     """All frames of a source as bytes, (frames, H, W, C), on disk; made on first use.
 
-    digest: sha256 of the bytes, which stands in a model's provenance.
+    painted: what painters learn from too, of a `Paired` source: maps, (frames, 2, H, W) int32 of labels or (frames, H, W, 3)
+        bytes of pictures, and flow, (frames, 2, H, W) float16 px, exact where the source knows it, by DIS where not.
+    digest: sha256 of the bytes of the frames, which stands in a model's provenance.
     """
 
-    def __init__(self, source: Source, size: tuple[int, int]) -> None:
+    def __init__(self, source: Source, size: tuple[int, int], *, painted: bool = False) -> None:
         self.starts = np.concatenate([[0], np.cumsum(source.lengths)])
+        self.source = source
         listing = [
             type(source).__name__,
             size,
             *zip(source.names, source.lengths, strict=True),
             getattr(source, "stamp", ""),
         ]
-        key = hashlib.sha256(json.dumps(listing, default=str).encode()).hexdigest()[:20]
-        path = cache_folder() / f"{type(source).__name__.lower()}-{key}.npy"
+        self.key = hashlib.sha256(json.dumps(listing, default=str).encode()).hexdigest()[:20]
+        self.frames = self._stored("", (*size, 3), "|u1", lambda index, n: to_uint8(source.clip(index, 0, n)))
+        if painted:
+            labelled = bool(cast(Paired, source).classes)
+            shape, kind = ((2, *size), "<i4") if labelled else ((*size, 3), "|u1")
+            self.maps = self._stored("-maps", shape, kind, self._maps)
+            self.flow = self._stored("-flow", (2, *size), "<f2", self._flow)
+
+    def _maps(self, index: int, length: int) -> np.ndarray:
+        paired = cast(Paired, self.source)
+        maps = paired.maps(index, 0, length)
+        return maps.transpose(0, 1).numpy() if paired.classes else to_uint8(maps)
+
+    def _flow(self, index: int, length: int) -> np.ndarray:
+        known = reference_flow(self.source, index, 0, length)
+        return known.transpose(0, 1).numpy().astype("<f2")
+
+    def _stored(
+        self, part: str, shape: tuple[int, ...], kind: str, rows: Callable[[int, int], np.ndarray]
+    ) -> np.ndarray:
+        """What `rows` makes of each video, one after the other, in a file."""
+        name = f"{type(self.source).__name__.lower()}-{self.key}{part}.npy"
+        path = cache_folder() / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(f".{os.getpid()}.partial")
             try:
-                shape = (int(self.starts[-1]), *size, 3)
                 with beside.open("wb") as file:  # not a memory map: on a full disk that is a crash, this an OSError
-                    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                    layout = {"descr": kind, "fortran_order": False, "shape": (int(self.starts[-1]), *shape)}
                     np.lib.format.write_array_header_1_0(file, layout)
-                    for index, length in enumerate(source.lengths):
-                        file.write(to_uint8(source.clip(index, 0, length)).tobytes())
+                    for index, length in enumerate(self.source.lengths):
+                        file.write(np.ascontiguousarray(rows(index, length), kind).tobytes())
                 os.replace(beside, path)
             finally:
                 beside.unlink(missing_ok=True)
-        self.frames = np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r")
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(self.frames).hexdigest()
+        return hashlib.sha256(self.frames.data).hexdigest()
+
+
+def reference_flow(source: Source, index: int, start: int, length: int) -> Float[Tensor, "2 t h w"]:
+    """The motion from each frame to the one before, px, zero in the first one: the source's own, or estimated by DIS."""
+    if length < 2:
+        return torch.zeros(2, length, *source.clip(index, start, 1).shape[2:])
+    if hasattr(source, "flow"):
+        known = source.flow(index, start, length)
+    else:
+        frames = source.clip(index, start, length).transpose(0, 1)
+        known = estimate(frames[1:], frames[:-1]).transpose(0, 1)
+    return torch.cat([torch.zeros_like(known[:, :1]), known], dim=1)
+
+
+def conditions(source: Source, index: int, start: int, length: int) -> Float[Tensor, "k t h w"]:
+    """The maps of a `Paired` source as networks see them."""
+    paired = cast(Paired, source)
+    maps = paired.maps(index, start, length)
+    return encode_labels(maps, len(paired.classes)) if paired.classes else maps
 
 
 class Loader:
     """Draws windows of `frames` frames, each start of each long enough video as likely as any other.
 
     batch: clips of the whole step, over all processes; this process gets its share `rank` of `world`.
+    painted: with maps and reference flow, of a source that is `Paired`.
     augment: of `AUGMENTATIONS`; flip (left-right), reverse (time), shift (up to a 16th of the side), colour (mixes the
         channels a little, so that a model does not learn its few persons' clothes by heart).
-    Raises ValueError if no video is long enough, or for an unknown augmentation.
+    Raises ValueError if no video is long enough, for an unknown augmentation, or for `painted` where there are no maps or
+    time is reversed, against which the flow would have to be estimated again.
     """
 
     def __init__(
@@ -86,14 +133,22 @@ class Loader:
         batch: int,
         seed: int = 0,
         augment: tuple[str, ...] = (),
+        painted: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        if painted and not isinstance(source, Paired):
+            raise ValueError(
+                f"{type(source).__name__.lower()} has no maps to paint from: give a source that has (`douga list`)"
+            )
+        if painted and "reverse" in augment:
+            raise ValueError("the augmentation reverse is not for painting: the flow is known in one direction")
         if unknown := set(augment) - set(AUGMENTATIONS):
             raise ValueError(f"unknown augmentation {', '.join(unknown)} (there are: {', '.join(AUGMENTATIONS)})")
         if batch % world:
             raise ValueError(f"a batch of {batch} clips can't be shared evenly by {world} processes")
         self.source, self.frames, self.batch_size, self.seed, self.augment = source, frames, batch, seed, augment
+        self.painted = painted
         self.share = slice(rank * batch // world, (rank + 1) * batch // world)
         windows = np.array([max(0, length - frames + 1) for length in source.lengths])
         self.windows = np.cumsum(windows)
@@ -101,7 +156,7 @@ class Loader:
             raise ValueError(
                 f"no video has the {frames} frames of a clip (the longest has {max(source.lengths, default=0)})"
             )
-        self.decoded = None if source.endless else Decoded(source, size)
+        self.decoded = None if source.endless else Decoded(source, size, painted=painted)
 
     @property
     def digest(self) -> str:
@@ -112,34 +167,54 @@ class Loader:
         chance = np.random.default_rng((self.seed, step))
         picks = chance.integers(self.windows[-1], size=self.batch_size)
         seeds = chance.integers(2**62, size=self.batch_size)
-        clips = torch.stack([self._window(int(pick)) for pick in picks[self.share]])
-        for row, seed in enumerate(seeds[self.share]):
-            clips[row] = self._augmented(clips[row], np.random.default_rng(seed))
-        return Batch(clips, torch.from_numpy(seeds[self.share]), step)
+        rows = []
+        for pick, seed in zip(picks[self.share], seeds[self.share], strict=True):
+            rows.append(self._augmented(self._window(int(pick)), np.random.default_rng(seed)))
+        video, *others = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return Batch(video, torch.from_numpy(seeds[self.share]), step, *others)
 
-    def _window(self, pick: int) -> Float[Tensor, "c t h w"]:
+    def _window(self, pick: int) -> list[Float[Tensor, "c t h w"]]:
+        """The frames and, for painters, the maps and the flow."""
         video = int(np.searchsorted(self.windows, pick, side="right"))
         start = pick - (int(self.windows[video - 1]) if video else 0)
         if self.decoded is None:
-            return self.source.clip(video, start, self.frames)
+            clip = self.source.clip(video, start, self.frames)
+            if not self.painted:
+                return [clip]
+            maps = conditions(self.source, video, start, self.frames)
+            return [clip, maps, reference_flow(self.source, video, start, self.frames)]
         at = int(self.decoded.starts[video]) + start
-        return from_uint8(np.array(self.decoded.frames[at : at + self.frames]))
+        times = slice(at, at + self.frames)
+        clip = from_uint8(np.array(self.decoded.frames[times]))
+        if not self.painted:
+            return [clip]
+        classes = len(cast(Paired, self.source).classes)
+        stored = np.array(self.decoded.maps[times])
+        maps = encode_labels(torch.from_numpy(stored).transpose(0, 1), classes) if classes else from_uint8(stored)
+        flow = torch.from_numpy(np.array(self.decoded.flow[times])).float().transpose(0, 1).clone()
+        flow[:, 0] = 0
+        return [clip, maps, flow]
 
-    def _augmented(self, clip: Float[Tensor, "c t h w"], chance: np.random.Generator) -> Float[Tensor, "c t h w"]:
+    def _augmented(
+        self, parts: list[Float[Tensor, "c t h w"]], chance: np.random.Generator
+    ) -> list[Float[Tensor, "c t h w"]]:
         if "flip" in self.augment and chance.random() < 0.5:
-            clip = clip.flip(3)
+            parts = [part.flip(3) for part in parts]
+            if self.painted:
+                parts[2] = parts[2] * torch.tensor([-1.0, 1.0])[:, None, None, None]
         if "reverse" in self.augment and chance.random() < 0.5:
-            clip = clip.flip(1)
+            parts = [part.flip(1) for part in parts]
         if "shift" in self.augment:
-            h, w = clip.shape[2:]
+            h, w = parts[0].shape[2:]
             up, left = (int(chance.integers(side // 8 + 1)) for side in (h, w))
-            padded = torch.nn.functional.pad(clip, (w // 16, w // 16, h // 16, h // 16), mode="replicate")
-            clip = padded[:, :, up : up + h, left : left + w]
+            around = (w // 16, w // 16, h // 16, h // 16)
+            padded = [torch.nn.functional.pad(part, around, mode="replicate") for part in parts]
+            parts = [part[:, :, up : up + h, left : left + w] for part in padded]
         if "colour" in self.augment:
             mix = torch.from_numpy(np.eye(3) + chance.normal(0, 0.12, (3, 3))).float()
             shift = torch.from_numpy(chance.normal(0, 0.08, (3, 1, 1, 1))).float()
-            clip = (torch.einsum("dc,cthw->dthw", mix, clip) + shift).clamp(-1, 1)
-        return clip
+            parts = [(torch.einsum("dc,cthw->dthw", mix, parts[0]) + shift).clamp(-1, 1), *parts[1:]]
+        return parts
 
     def stream(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from `first_step` on, without end, made ahead of time by a thread. Close it to stop the thread."""

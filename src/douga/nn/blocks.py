@@ -52,6 +52,35 @@ class BatchNorm(_BatchNorm):
         return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
 
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """Of each channel of each picture, with scale and shift; as a group norm, which is quicker on a CPU in bf16."""
+    return nn.GroupNorm(channels, channels)
+
+
+def conv_block(inward: int, outward: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, instance norm, ReLU. Stride 2 halves even sides."""
+    conv = nn.Conv2d(inward, outward, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, instance_norm(outward), nn.ReLU())
+
+
+def up_block(inward: int, outward: int) -> nn.Sequential:
+    """Twice the size: transposed 4x4 convolution, instance norm, ReLU."""
+    conv = nn.ConvTranspose2d(inward, outward, 4, 2, padding=1, bias=False)
+    return nn.Sequential(conv, instance_norm(outward), nn.ReLU())
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), 3x3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.body = nn.Sequential(conv_block(channels, channels), conv, instance_norm(channels))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.body(x)
+
+
 def channels_last(module: nn.Module) -> None:
     """Convolution weights channels-last, 2-D and 3-D alike (`Module.to` refuses a mixture)."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}

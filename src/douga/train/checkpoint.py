@@ -86,7 +86,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_release(path: Path, model: nn.Module, provenance: Mapping[str, Any], method: str) -> None:
-    """Write what draws: the modules of the phases marked `ema`, as they are in `model` now."""
+    """Write what draws: the modules of the phases marked `ema`, and the model's own buffers, as they are in `model` now."""
     drawing = _drawing(model)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(drawing)}
     header = {"kind": "release", "method": method, "config": to_dict(model.config), "provenance": dict(provenance)}
@@ -109,6 +109,7 @@ def load_release(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _drawing(model: nn.Module) -> tuple[str, ...]:
-    """Name prefixes of the modules that are released."""
+    """How the names begin of what is released."""
     released = [phase.module for phase in model.phases() if phase.ema]  # type: ignore[operator]
-    return tuple(name + "." for name, module in model.named_modules() if any(module is one for one in released))
+    modules = [name + "." for name, module in model.named_modules() if any(module is one for one in released)]
+    return (*modules, *(name for name, _ in model.named_buffers(recurse=False)))

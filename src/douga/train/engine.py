@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -301,6 +301,7 @@ def train(
         batch=experiment.batch,
         seed=experiment.seed,
         augment=experiment.augment,
+        painted="paint" in state.model.tasks,
         rank=rank,
         world=world,
     )
@@ -331,7 +332,7 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
         (run / "experiment.json").write_text(json.dumps(described, indent=2) + "\n")
     log = RunLog(run, state.step) if rank == 0 else None
-    shown = _shown(preview or source, experiment)
+    shown = _shown(preview or source, experiment, painted="paint" in state.model.tasks)
 
     def facts() -> dict[str, Any]:
         return provenance | {
@@ -443,13 +444,20 @@ def _agreed(*, stop: bool, device: torch.device) -> bool:
 
 
 def _channels_last(batch: Batch) -> Batch:
-    return Batch(batch.video.contiguous(memory_format=torch.channels_last_3d), batch.seeds, batch.step)
+    return replace(batch, video=batch.video.contiguous(memory_format=torch.channels_last_3d))
+
+
+def _asked(model: Any, batch: Batch) -> Request:
+    """What a batch's videos could have been drawn from: their first and last frames, or their maps and first frames."""
+    mask = torch.zeros(batch.video.shape[2], dtype=torch.bool)
+    mask[[0] if "paint" in model.tasks else [0, -1]] = True
+    return Request.hide(batch.video, mask, cond=batch.cond)
 
 
 @torch.no_grad()
 def _check_bf16(state: Run, batch: Batch) -> None:
     """Some builds of cuDNN compute 3-D convolutions wrongly in bf16 and say nothing: find out before the hour, not after."""
-    request = Request.tween(batch.video[:, :, 0], batch.video[:, :, -1], batch.video.shape[2] - 2)
+    request = _asked(state.model, batch)
     state.model.eval()
     exact = state.model.synthesize(request, 1, torch.Generator().manual_seed(0))
     with state.autocast:
@@ -462,19 +470,19 @@ def _check_bf16(state: Run, batch: Batch) -> None:
         )
 
 
-def _shown(source: Source, experiment: Experiment) -> Tensor:
+def _shown(source: Source, experiment: Experiment, *, painted: bool) -> Batch:
     """The four clips of the sample strips: always the same."""
-    return Loader(source, size=experiment.size, frames=experiment.frames, batch=4, seed=1).batch(0).video
+    size, frames = experiment.size, experiment.frames
+    return Loader(source, size=size, frames=frames, batch=4, seed=1, painted=painted).batch(0)
 
 
 @torch.no_grad()
-def _strip(state: Run, shown: Tensor) -> Tensor:
+def _strip(state: Run, shown: Batch) -> Tensor:
     """For each shown clip a row of truth and two rows of samples."""
     with state.averaged() as model:
-        first, last = shown[:, :, 0].to(state.device), shown[:, :, -1].to(state.device)
-        request = Request.tween(first, last, shown.shape[2] - 2)
+        request = _asked(model, shown.to(state.device))
         drawn = model.synthesize(request, 2, torch.Generator().manual_seed(0)).cpu()
-    return contact_sheet(torch.cat([shown[None], drawn]).transpose(0, 1).flatten(0, 1))
+    return contact_sheet(torch.cat([shown.video[None], drawn]).transpose(0, 1).flatten(0, 1))
 
 
 def commit() -> str:

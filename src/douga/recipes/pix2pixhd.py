@@ -1,0 +1,30 @@
+"""Recipes of pix2pixHD (Wang et al. 2018). `douga train pix2pixhd/blocks`
+
+street    the paper's global generator at 512x256; for a GPU.
+blocks    the synthetic street at 128x64, seeing the frames that `vid2vid/blocks` sees.
+tiny      seconds on a CPU; draws nothing worth a look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from douga.baselines.pix2pixhd import Config
+from douga.recipes import vid2vid
+from douga.train.engine import Experiment
+
+
+def street() -> Experiment:
+    return replace(vid2vid.street(), name="pix2pixhd/street", method="pix2pixhd", model=Config(classes=34))
+
+
+def blocks() -> Experiment:
+    model = Config(classes=vid2vid.CLASSES, width=20, downs=3, blocks=6, critic_width=24, perceptual_blocks=3)
+    return replace(vid2vid.blocks(), name="pix2pixhd/blocks", method="pix2pixhd", model=model)
+
+
+def tiny() -> Experiment:
+    model = Config(
+        classes=vid2vid.CLASSES, width=4, downs=2, blocks=2, critic_width=4, critic_layers=1, perceptual=0, window=9
+    )
+    return replace(vid2vid.tiny(), name="pix2pixhd/tiny", method="pix2pixhd", model=model)
