@@ -453,6 +453,30 @@ def check(source: Annotated[str, typer.Argument(help="NAME, NAME:/PATH or a fold
     _show(api.data_check(source))
 
 
+@data_app.command("prepare")
+def data_prepare(
+    kind: Annotated[str, typer.Argument(help="edges (of a face), pose (of a person), or labels: only look at them")],
+    video: Annotated[Path, typer.Argument(help="a video or a folder of videos; of labels, the folder with maps/")],
+    out: Annotated[Path | None, typer.Option(help="gets frames/NAME and maps/NAME")] = None,
+    start: Annotated[int, typer.Option(help="the first frame of each video")] = 0,
+    frames: Annotated[int | None, typer.Option(help="how many; by default all")] = None,
+    square: Annotated[bool, typer.Option("--square", help="cut a square around the face or the person")] = False,
+) -> None:
+    """Make maps to paint from: the sources faces and pose read them. Needs MediaPipe (pip install 'douga[maps]')."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), TextColumn("{task.completed} frames looked at")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(name: str, done: int, of: int) -> None:
+            bar.update(task, description=name, completed=done)
+
+        made = api.data_prepare(kind, video, out, start=start, frames=frames, square=square, told=told)
+    _show(made)
+
+
 @data_app.command("get")
 def data_get(
     source: Annotated[str, typer.Argument(help="kth, bair or ucf101, or NAME:/PATH for a folder elsewhere")],
