@@ -9,6 +9,7 @@ sides from their middle, y down.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -321,42 +322,35 @@ class Canvas:
         return slice(*self.rows.searchsorted([self.nod + scale * (self.eye_y - end) for end in reversed(y)]).tolist())
 
 
+def find(canvas: Canvas, world: World, n: int, t: int) -> tuple[int, float, float, float, float, float, list[float]]:
+    """First surface, depth of the near end, x, half the width, length, height and traits of thing n in frame t."""
+    sizes = world.half[n].item(), world.length[n].item(), world.height[n].item()
+    return 3 + PARTS * n, world.z[n, t].item() - canvas.eye_z, world.x[n, t].item(), *sizes, world.traits[:, n].tolist()
+
+
 def cover_house(canvas: Canvas, world: World, n: int, t: int) -> None:
-    depth, x, half = float(world.z[n, t]) - canvas.eye_z, float(world.x[n, t]), float(world.half[n])
-    height = float(world.height[n]) * min(1.0, (FAR_HOUSES - depth) / 60)  # they rise out of the haze
-    surface = 3 + PARTS * n
-    canvas.wall(surface + SIDE, edge(canvas, x, half), (depth, depth + float(world.length[n])), 0, height)
+    surface, depth, x, half, length, height, _ = find(canvas, world, n, t)
+    height *= min(1.0, (FAR_HOUSES - depth) / 60)  # they rise out of the haze
+    canvas.wall(surface + SIDE, edge(canvas, x, half), (depth, depth + length), 0, height)
     if depth > NEAR:
         canvas.box(surface + FRONT, depth, (x - half, x + half), (0, height))
 
 
 def cover_tree(canvas: Canvas, world: World, n: int, t: int) -> None:
     """Traits: half the height of its crown, three numbers that place its leaves."""
-    depth, x = float(world.z[n, t]) - canvas.eye_z, float(world.x[n, t])
+    surface, depth, x, half, _, height, (crown, *leaves) = find(canvas, world, n, t)
     if depth < NEAR:
         return
-    surface, half, height, (crown, *leaves) = (
-        3 + PARTS * n,
-        float(world.half[n]),
-        float(world.height[n]),
-        world.traits[:4, n].tolist(),
-    )
     canvas.box(surface, depth, (x - 0.15, x + 0.15), (0, height - crown))
-    for lump, aside, up, size in ((0, 0.0, 0.0, 1.0), (1, -0.45, -0.35, 0.75), (2, 0.45, -0.25, 0.75)):
-        canvas.disc(
-            surface,
-            depth,
-            (x + aside * half, height - crown + up * crown),
-            (1.25 * size * half, 1.25 * size * crown),
-            leaves[lump],
-        )
+    lumps = (0, 0, 1.25), (-0.45, -0.35, 0.94), (0.45, -0.25, 0.94)  # to the right, up, size: in crowns
+    for (right, up, size), place in zip(lumps, leaves, strict=False):
+        middle = x + right * half, height - crown + up * crown
+        canvas.disc(surface, depth, middle, (size * half, size * crown), place)
 
 
 def cover_car(canvas: Canvas, world: World, n: int, t: int) -> None:
     """Traits: height of its body, 1 where it shows us its face and 0 where its back."""
-    depth, x = float(world.z[n, t]) - canvas.eye_z, float(world.x[n, t])
-    half, length, roof = float(world.half[n]), float(world.length[n]), float(world.height[n])
-    surface, (body, face) = 3 + PARTS * n, world.traits[:2, n].tolist()
+    surface, depth, x, half, length, roof, (body, face, *_) = find(canvas, world, n, t)
     ends = (x - half, x + half)
     canvas.floor(surface + SHADOW, (x - half - 0.1, x + half + 0.1), (depth - 0.15, depth + length))
     cabin = depth + (0.3 if face else 0.1) * length
@@ -379,16 +373,10 @@ def cover_car(canvas: Canvas, world: World, n: int, t: int) -> None:
 
 def cover_person(canvas: Canvas, world: World, n: int, t: int) -> None:
     """Traits: how far its legs swing, when, its skin, its hair."""
-    depth, x = float(world.z[n, t]) - canvas.eye_z, float(world.x[n, t])
+    surface, depth, x, half, _, height, (swing, phase, *_) = find(canvas, world, n, t)
     if depth < NEAR:
         return
-    surface, half, height, (swing, phase) = (
-        3 + PARTS * n,
-        float(world.half[n]),
-        float(world.height[n]),
-        world.traits[:2, n].tolist(),
-    )
-    step = swing * np.sin(4.5 * (x + float(world.z[n, t])) + phase)  # it stands still where it stands
+    step = swing * math.sin(4.5 * (x + depth + canvas.eye_z) + phase)  # by the way gone: who stands stands still
     for foot in (x - step, x + step):
         canvas.slab(surface, depth, (0, 0.5 * height), (foot - 0.09, foot + 0.09), (x - 0.12, x + 0.12))
     canvas.slab(surface, depth, (0.46 * height, 0.84 * height), (x - 0.8 * half, x + 0.8 * half), (x - half, x + half))
@@ -427,7 +415,7 @@ def majority(samples: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Spot:
-    """What n samples show of their surfaces."""
+    """What n samples show of their surfaces. Painters turn it into (3, n) RGB in 0-1, before haze."""
 
     thing: Int[Array, " n"]
     part: Int[Array, " n"]
@@ -456,9 +444,8 @@ def paint_ground(world: World, spot: Spot) -> Array:
     asphalt = 0.30 + 0.02 * fine + 0.02 * broad
     dashes = band(u, 0.09, wide) * pulse((v + world.phase[2]) / 8, 0.45, high / 8)
     lines = band(aside - 3.5, 0.06, wide)
-    stripes = (
-        pulse(u + 0.25, 0.5, wide) * band(u, 3.3, wide) * pulse((v + 5 * world.phase[2]) / 64, 3.4 / 64, high / 64)
-    )
+    stripes = pulse(u + 0.25, 0.5, wide) * band(u, 3.3, wide)  # a crossing every 64 m
+    stripes *= pulse((v + 5 * world.phase[2]) / 64, 3.4 / 64, high / 64)
     asphalt = asphalt + (0.8 - asphalt) * np.clip(dashes + lines + stripes, 0, 1)
     joints = np.maximum(pulse(aside - KERB, 0.06, wide), pulse(v / 1.5, 0.05, high / 1.5))
     slabs = 0.55 - 0.12 * joints + 0.03 * fine + 0.03 * broad
@@ -529,7 +516,8 @@ def paint_car(world: World, spot: Spot) -> Array:
     middle, reach = (sill + roof - 0.1) / 2, (roof - 0.1 - sill) / 2
     pane = band(v - middle, reach, high)
     along = np.where(face > 0, u / length, 1 - u / length)  # from its face
-    posts = 1 - 0.9 * pulse(along * length / np.where(box, 1.6, 1.05) + 0.3, 0.1, wide / np.where(box, 1.6, 1.05))
+    apart = np.where(box, 1.6, 1.05)
+    posts = 1 - 0.9 * pulse(along * length / apart + 0.3, 0.1, wide / apart)
     beside = band(along - 0.6, np.where(box, 0.37, 0.26), wide / length) * posts
     ahead = band(u, np.where(box, 0.88, 0.76) * half, wide)
     pane = pane * np.where(side, beside, ahead)
@@ -543,9 +531,8 @@ def paint_car(world: World, spot: Spot) -> Array:
     plate = band(u, 0.26, wide) * band(v - 0.45, 0.07, high) * (spot.part == FRONT)
     grille = band(u, 0.45 * half, wide) * band(v - 0.62, 0.08, high) * (spot.part == FRONT) * (face > 0)
     glass = (0.10 + 0.22 * (world.zenith + world.horizon)[:, None] * np.clip(0.3 + v / 3, 0, 1)) * light
-    shine = np.where(
-        face > 0, np.array([[1.0], [0.96], [0.8]], np.float32), np.array([[0.8], [0.06], [0.05]], np.float32)
-    )
+    red, white = np.array([[0.8], [0.06], [0.05]], np.float32), np.array([[1.0], [0.96], [0.8]], np.float32)
+    shine = np.where(face > 0, white, red)
     colour = paint * light
     colour = colour + (glass - colour) * pane
     colour = colour * (1 - dark * ~side - 0.6 * dark * side - 0.7 * grille)
@@ -558,15 +545,16 @@ def paint_person(world: World, spot: Spot) -> Array:
     n, u, v, high = spot.thing, spot.u, spot.v, spot.high
     up = v / world.height[n]
     skin, hair = world.traits[2, n], world.traits[3, n]
-    soft_edge = high / world.height[n]
-    coat = world.first[:, n] * (
-        1 + 0.12 * lookup(soft(), u + 3 * n, v, 120) + 0.25 * world.slant[0] * u / world.half[n]
+    blur = high / world.height[n]
+    cloth = 0.12 * lookup(soft(), u + 3 * n, v, 120) + 0.25 * world.slant[0] * u / world.half[n]
+    coat = world.first[:, n] * (1 + cloth)
+    face, curls = (
+        tone * np.array(tint, np.float32)[:, None] for tone, tint in ((skin, (1, 0.78, 0.62)), (hair, (1, 0.75, 0.5)))
     )
-    face = skin * np.array([[1.0], [0.78], [0.62]], np.float32)
     colour = world.second[:, n] * (0.85 + 0.3 * np.clip(up * 2, 0, 1))
-    for above, next_ in ((0.48, coat), (0.84, face), (0.945, hair * np.array([[1.0], [0.75], [0.5]], np.float32))):
-        colour = colour + (next_ - colour) * np.clip((up - above) / soft_edge + 0.5, 0, 1)
-    colour = colour + (0.1 - colour) * np.clip((0.04 - up) / soft_edge + 0.5, 0, 1)  # shoes
+    for above, then in ((0.48, coat), (0.84, face), (0.945, curls)):
+        colour = colour + (then - colour) * np.clip((up - above) / blur + 0.5, 0, 1)
+    colour = colour + (0.1 - colour) * np.clip((0.04 - up) / blur + 0.5, 0, 1)  # shoes
     return colour * (world.ambient + 0.75 * world.sun)[:, None]
 
 
@@ -591,7 +579,7 @@ def band(u: Array, half: Array | float, width: Array) -> Array:
 
 
 def lookup(tile: Array, u: Array, v: Array, cells: float) -> Array:
-    """The texture at (u, v), of so many cells a metre."""
+    """The texture at (u, v), of so many cells a metre. The nearest cell: its grains are many cells wide."""
     side = len(tile) - 1
     column, row = np.floor(u * cells).astype(np.int32) & side, np.floor(v * cells).astype(np.int32) & side
     return tile[row, column]
@@ -610,6 +598,7 @@ def soft() -> Array:
 
 
 def noise(seed: int, spectrum: Callable[[Array], Array]) -> Array:
+    """spectrum: strength of waves, given how many there are in a cell."""
     white = np.fft.fft2(np.random.default_rng(seed).standard_normal((512, 512)))
     waves = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.fftfreq(512))
     white[0, 0] = 0
@@ -631,6 +620,7 @@ PAINTS: dict[int, Callable[..., Array]] = {
 
 
 def build(split: str, index: int) -> World:
+    """Everything that chance decides, for all frames of the video at once."""
     frames = VIDEOS[split][1]
     # Not torch's generator, which takes the lowest 32 bits of a seed and forgets the rest.
     chance = np.random.default_rng((Blocks.splits.index(split), index, 77))
@@ -648,7 +638,7 @@ def build(split: str, index: int) -> World:
     eye[:, 4] -= draw(0.0, 0.06)
     end = way[-1]
 
-    sets: list[tuple[Array, ...]] = []  # as the first fields of World
+    sets: list[tuple[Array, ...]] = []  # in the order of World's fields
 
     def add(
         kind: int, x: Array, z: Array, box: tuple[Array, ...], looks: tuple[Array, Array], traits: tuple[Array, ...]
@@ -710,8 +700,8 @@ def build(split: str, index: int) -> World:
     queue = places((13, draw(25, 60)), -10, end + FAR + oncoming[-1])
     traffic(-LANE, queue[:, None] - oncoming, 1.0, (0, 0, 1, 1, 2, 3))
     ahead = places((11, 40), draw(0, 20), 90)
-    drift = np.clip(draw(0, 1.5) / 25 * time + 1.5 * wave(300, 100) + 1.5, 0, None)
-    traffic(LANE, ahead[:, None] + way + drift, 0.0, (0, 1, 2, 3))
+    drift = draw(0, 1.5) / 25 * time + 1.5 * wave(300, 100)
+    traffic(LANE, ahead[:, None] + np.maximum.accumulate(way + drift - drift[0]), 0.0, (0, 1, 2, 3))  # none backs up
 
     def people(x: Array, z: Array) -> None:
         many = len(x)
@@ -733,7 +723,7 @@ def build(split: str, index: int) -> World:
     for at in draw(9, end + 50, 4 + frames // 10).tolist():
         pace = draw(1.1, 1.7) * np.sign(draw(-1, 1)) / 25
         x = np.clip(draw(-5, 5) + pace * (time - draw(0, frames)), -7.4, 7.4)
-        hit = bool(np.any((way > at - 6) & (way < at + 2)))
+        hit = bool(np.any((np.abs(x) < KERB) & (way > at - 6) & (way < at + 1)))  # by us
         for car_x, car_z in cars:
             hit |= bool(np.any((np.abs(x - car_x) < 1.5) & (car_z < at + 1) & (car_z > at - 10.5)))
         if not hit:
