@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import file_digest
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -132,6 +133,108 @@ def tween(
     return Clip(drawn[:, 0].cpu(), request.mask, fps, made)
 
 
+def paint(
+    maps: str | Path,
+    out: str | Path,
+    model: str | Path,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    first_frame: str | Path = "none",
+    instances: str | Path | None = None,
+    swap: Iterable[tuple[int, int]] = (),
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    device: str = "auto",
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, Any]:
+    """Draw a video that follows maps, frame by frame into the file: memory does not grow with its length.
+
+    maps: of a model that paints labels a folder of label PNGs (a pixel's value is its class, 255 is none); of one that paints
+        pictures (edges, poses) a folder of pictures or a video. out, samples: see `outputs`; each sample has other colours, as
+        sample k is drawn with seed + k. model: what `load` takes.
+    first_frame: what the video begins with: "none" (the model begins from nothing), "single" (pix2pixHD, trained on the same
+        data, paints it), or a picture file.
+    instances: a folder of PNGs, as many as maps: which pixels are one thing (see `douga.data.pairs.Pairs`).
+    swap: pairs of classes that change places in every map. size: (height, width) to draw at, to which maps are cut and resized by
+        nearest neighbour; None: the size that the model was trained at. fps: None: that of the maps, 25 for a folder.
+    told: called with the number of frames drawn and, where it is known, of how many (else 0).
+    Returns "written" (paths; a contact sheet, a row for each sample, is the last), "frames" (of a sample), "drawn_at" and "note".
+    All or nothing, as in `save`. Raises ValueError or OSError with one sentence that names the map and what is wrong with it.
+    """
+    out = Path(out).expanduser().resolve()
+    paths = outputs(out, samples)
+    if samples < 1:
+        raise ValueError(f"samples must be 1 or more, not {samples}")
+    if not 0 <= seed <= 2**32 - samples:
+        raise ValueError(f"seed must be a whole number from 0 to 2^32 - {samples}, not {seed}")
+    if fps is not None and not 0 < fps <= 1000:
+        raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
+    if size is not None and min(size) < 16:
+        raise ValueError(f"size must be 16 or more on both sides, not {size[1]}x{size[0]}")
+
+    import torch
+
+    from douga.data.pairs import painted
+    from douga.video.io import read_image, write_image, write_video
+    from douga.video.ops import contact_sheet, fit
+
+    loaded, known = load(model, device)
+    drawer: Any = loaded
+    if not hasattr(drawer, "stream"):
+        raise ValueError(f"{model} does {', '.join(sorted(drawer.tasks))}, not paint: give weights that paint maps")
+    trained = known["provenance"]["experiment"]
+    size = size or (trained["size"][0], trained["size"][1])
+    classes = known["config"]["classes"]
+    count, rate, frames_of = painted(Path(maps).expanduser(), classes, size, instances, swap)
+    note = ""
+    if not drawer.stochastic and samples > 1:
+        note, samples, paths = f"{known['method']} draws the same every time, so there is 1 sample", 1, outputs(out, 1)
+    place = next(drawer.parameters()).device
+    first: Any = None
+    if str(first_frame) == "single":
+        first = _single(trained["data"], classes, device)
+    elif str(first_frame) != "none":
+        first = fit(read_image(Path(first_frame).expanduser()), size)[None, :, None].to(place)
+    elif known["config"].get("from_nothing") == 0:
+        raise ValueError(
+            f"{model} was trained to go on from a given first frame: give --first-frame single or a picture"
+        )
+
+    done = 0
+    rows: list[list[Any]] = []
+    with torch.no_grad(), _staged(out) as stage:
+        for number, path in enumerate(paths):
+            rows.append([])
+
+            def drawn(number: int = number) -> Iterator[Tensor]:
+                nonlocal done
+                kept, stride = rows[number], 1
+                generator = torch.Generator().manual_seed(seed + number)
+                given = first
+                todo: Iterator[Tensor] = (cond[None].to(place) for cond in frames_of())
+                if hasattr(first, "stream"):
+                    begin = next(todo)
+                    given = next(first.stream([begin], None, 1, generator))[0][:, :, None]
+                    todo = chain([begin], todo)
+                for index, frame in enumerate(drawer.stream(todo, given, 1, generator)):
+                    picture = frame[0, 0].cpu()
+                    if index % stride == 0:
+                        kept.append(picture)
+                        if len(kept) == 32:  # every other one: at the end 16 or more are left, evenly spaced
+                            del kept[1::2]
+                            stride *= 2
+                    done += 1
+                    told(done, count * len(paths))
+                    yield picture
+
+            write_video(stage / path.relative_to(out.parent), drawn(), fps or rate)
+        write_image(
+            stage / _sheet(out).name, contact_sheet(torch.stack([torch.stack(row, 1) for row in rows]), columns=16)
+        )
+    return {"written": [*paths, _sheet(out)], "frames": done // len(paths), "drawn_at": list(size), "note": note}
+
+
 def outputs(out: str | Path, samples: int = 1) -> list[Path]:
     """Where `save` would put each sample: OUT; of several, OUT-1, OUT-2, ... before the suffix (folder: OUT/sample-1).
 
@@ -176,23 +279,39 @@ def save(clip: Clip, out: str | Path, *, sheet: bool = True) -> list[Path]:
 
     out = Path(out).expanduser().resolve()
     paths = outputs(out, len(clip.frames))
+    with _staged(out) as stage:
+        for path, frames in zip(paths, clip.frames, strict=True):
+            write_video(stage / path.relative_to(out.parent), frames, clip.fps)
+        if sheet:
+            paths = [*paths, _sheet(out)]
+            write_image(stage / _sheet(out).name, contact_sheet(clip.frames, columns=16))
+    return paths
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`; all that is put there is moved beside `out` at the end, or nothing is."""
     new_folders = [folder for folder in out.parents if not folder.exists()]  # the innermost first
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".douga-") as name:
-            stage = Path(name)
-            for path, frames in zip(paths, clip.frames, strict=True):
-                write_video(stage / path.relative_to(out.parent), frames, clip.fps)
-            if sheet:
-                paths = [*paths, _sheet(out)]
-                write_image(stage / _sheet(out).name, contact_sheet(clip.frames, columns=16))
-            for staged in sorted(stage.iterdir()):
+            yield Path(name)
+            for staged in sorted(Path(name).iterdir()):
                 os.replace(staged, out.parent / staged.name)
     except BaseException:
         if new_folders:
             shutil.rmtree(new_folders[-1], ignore_errors=True)
         raise
-    return paths
+
+
+def _single(data: str, classes: int, device: str) -> Any:
+    """What paints a first frame: released pix2pixHD weights that were trained on the same data."""
+    for path in weights().values():
+        header = info(path)
+        of = header["provenance"]["experiment"]
+        if header["method"] == "pix2pixhd" and of["data"] == data and header["config"]["classes"] == classes:
+            return load(path, device)[0]
+    raise ValueError(f"there are no pix2pixHD weights for {data} to paint a first frame: give a picture, or none")
 
 
 def train(

@@ -115,6 +115,71 @@ def tween(
 
 
 @app.command()
+def paint(
+    maps: Annotated[
+        Path, typer.Argument(help="a folder of label PNGs; of edges or poses a folder of pictures or a video")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="released weights or a weight file")
+    ] = "vid2vid-blocks",
+    out: Annotated[Path, typer.Option(help=".mp4, .gif, or no ending for a folder of PNGs")] = Path("paint.mp4"),
+    samples: Annotated[int, typer.Option(help="how many versions, each in other colours")] = 1,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 0,
+    first_frame: Annotated[
+        str,
+        typer.Option(metavar="none|single|FILE", help="begin from nothing, from a painted picture, or from your own"),
+    ] = "none",
+    instances: Annotated[Path | None, typer.Option(help="a folder of PNGs: which pixels are one thing")] = None,
+    swap: Annotated[
+        list[str] | None, typer.Option(metavar="A:B", help="let two classes change places; may be repeated")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="by default the one that the model learned at")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="frames per second; by default that of the maps, of a folder 25")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Draw a video that follows maps: labels, edges or poses. Frames go to the file as they are drawn."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    sides = _two(size, "x", "--size", "256x128") if size else None
+    pairs = [_two(pair, ":", "--swap", "21:11") for pair in swap or ()]
+    columns = "drawing", BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        made = api.paint(
+            maps,
+            out,
+            model,
+            samples=samples,
+            seed=seed,
+            first_frame=first_frame,
+            instances=instances,
+            swap=pairs,
+            size=None if sides is None else (sides[1], sides[0]),
+            fps=fps,
+            device=device,
+            told=lambda done, of: bar.update(task, completed=done, total=of or None),
+        )
+    height, width = made["drawn_at"]
+    typer.echo(f"{model}: {made['frames']} frames, drawn at {width}x{height}")
+    if made["note"]:
+        typer.echo(made["note"])
+    for path in made["written"]:
+        typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+def _two(text: str, mark: str, option: str, example: str) -> tuple[int, int]:
+    first, _, second = text.partition(mark)
+    if not (first.isdecimal() and second.isdecimal()):
+        raise ValueError(f"{option} takes two whole numbers like {example}, not {text!r}")
+    return int(first), int(second)
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="see `douga list`")],
     data: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import mode
 from typing import ClassVar
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from douga.data.folder import find, measure, share
 from douga.video.io import frames, is_video, picture_files, read_labels, read_video
-from douga.video.ops import fit_labels
+from douga.video.ops import encode_labels, fit_labels
 
 NONE = 255  # in a label map: this pixel has no class
 
@@ -148,6 +148,54 @@ class Pose(Pairs):
     """
 
     advice: ClassVar[str] = "make it from videos of one person with: douga data prepare pose VIDEO --out FOLDER"
+
+
+def painted(
+    maps: Path,
+    classes: int,
+    size: tuple[int, int],
+    instances: str | Path | None = None,
+    swap: Iterable[tuple[int, int]] = (),
+) -> tuple[int, float, Callable[[], Iterator[Float[Tensor, "k h w"]]]]:
+    """Maps that a user wants painted: how many (0: not known before), their fps, and a function that reads them one by one as
+    networks see them.
+
+    maps: a folder of label PNGs or, where classes is 0, of pictures, or a video. The others: see `douga.api.paint`.
+    Raises ValueError or OSError that names what is wrong: now, where it can be told, otherwise when that map is read.
+    """
+    if not maps.exists():
+        raise FileNotFoundError(f"there is no file or folder {maps}")
+    swaps = list(swap)
+    if not classes:
+        if instances is not None or swaps:
+            raise ValueError("this model paints pictures, not labels: it takes no instances and has no classes to swap")
+        fps, _ = next(iter(frames(maps)))
+        return len(picture_files(maps)) if maps.is_dir() else 0, fps, lambda: (frame for _, frame in frames(maps, size))
+    if not maps.is_dir():
+        raise ValueError(f"this model paints label maps: give a folder of label PNGs, not the file {maps}")
+    if wrong := [label for pair in swaps for label in pair if not 0 <= label < classes]:
+        raise ValueError(f"there is no class {wrong[0]} to swap: this model has the classes 0 to {classes - 1}")
+    labels = picture_files(maps)
+    if not labels:
+        raise ValueError(f"the folder {maps} holds no pictures")
+    numbers = None if instances is None else picture_files(Path(instances).expanduser())
+    if numbers is not None and len(numbers) != len(labels):
+        raise ValueError(f"there are {len(labels)} maps and {len(numbers)} instance maps: each frame needs both")
+    names = [str(label) for label in range(classes)]
+    height, width = read_labels(labels[0]).shape
+    changed = torch.arange(-1, classes)  # at label + 1
+    for one, other in swaps:
+        changed[one + 1], changed[other + 1] = changed[other + 1].item(), changed[one + 1].item()
+
+    def planes() -> Iterator[Float[Tensor, "k h w"]]:
+        for index, path in enumerate(labels):
+            of_frame = None if numbers is None else numbers[index : index + 1]
+            found = read_maps([path], of_frame, names, (height, width), size)
+            found[0] = changed[found[0].long() + 1]
+            yield encode_labels(found, classes)[:, 0]
+
+    next(planes())  # a mistake that all maps share is told before anything is drawn
+    return len(labels), 25.0, planes
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], frozenset[int]]:
