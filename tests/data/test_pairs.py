@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from douga import api
 from douga.core.contracts import Paired
 from douga.data.pairs import Faces, Pairs, Pose
 from douga.video.io import read_labels, read_video, to_uint8, write_video
@@ -248,3 +250,26 @@ def test_label_maps_are_read_without_loss_beside_pictures_read_as_such(tmp_path:
     one(tmp_path)
     assert read_labels(tmp_path / "maps" / "a" / "0.png").max() == 3
     assert to_uint8(read_video(tmp_path / "maps" / "a")[0]).max() == 3
+
+
+def test_a_check_says_in_words_what_the_maps_are(tmp_path: Path) -> None:
+    for name in "ab":
+        put_pair(tmp_path / "train", name, ord(name))
+    (tmp_path / "classes.txt").write_text(CLASSES + "tram\n")
+    values = labels(6, 0)
+    values[3, 0, 0] = 77
+    put_maps(tmp_path / "train" / "maps" / "b", values)
+    found = api.data_prepare("labels", tmp_path)["splits"]["train"]
+    assert found["maps"] == "label maps of 5 classes; seen: road, car, person, sky"
+    assert found["instances"] == "numbered"
+    assert list(found["damaged"]) == ["train/b"]
+    assert "3.png holds the class 77" in found["damaged"]["train/b"]
+    shutil.rmtree(tmp_path / "train" / "instances")
+    assert "touch" in api.data_check(f"pairs:{tmp_path}")["splits"]["train"]["instances"]
+    (tmp_path / "classes.txt").unlink()
+    put_maps(tmp_path / "train" / "maps" / "b", labels(6, 0))
+    assert "they need a classes.txt" in api.data_check(f"pairs:{tmp_path}")["splits"]["train"]["maps"]
+    for name in "ab":
+        shutil.rmtree(tmp_path / "train" / "maps" / name)
+        write_video(tmp_path / "train" / "maps" / name, noise(6, 3), 25)
+    assert api.data_check(f"pairs:{tmp_path}")["splits"]["train"]["maps"] == "pictures"
