@@ -223,7 +223,7 @@ def needs_no_files(source: str) -> bool:
 
 
 # Sources of which a small set is written -> the test that writes it.
-WRITTEN = {name: name for name in ("bair", "ucf101", "dsprites", "pairs", "cityscapes", "driving")} | {
+WRITTEN = {name: name for name in ("bair", "ucf101", "dsprites", "pairs", "cityscapes", "driving", "apolloscape")} | {
     "faces": "pairs",
     "pose": "pairs",
 }

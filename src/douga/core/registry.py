@@ -93,6 +93,7 @@ SOURCES = Table(
         "bair": Row("douga.data.bair:Bair", "BAIR robot pushing, TFRecords read without TensorFlow"),
         "ucf101": Row("douga.data.ucf101:Ucf101", "UCF101, official lists"),
         "cityscapes": Row("douga.data.cityscapes:Cityscapes", "Cityscapes snippets with label maps, official layout"),
+        "apolloscape": Row("douga.data.apolloscape:Apolloscape", "ApolloScape scene parsing with labels, by record"),
         "driving": Row("douga.data.driving:Driving", "front camera and rendered map, by drive"),
         "faces": Row("douga.data.pairs:Faces", "faces with edge maps; FaceForensics or any others"),
         "pose": Row("douga.data.pairs:Pose", "a person with poses, from any video"),
