@@ -317,6 +317,8 @@ class TestSource:
 
 @pytest.fixture(scope="module")
 def metric(request: pytest.FixtureRequest) -> Metric:
+    if hasattr(METRICS.load(request.param), "painted"):
+        pytest.skip("it learns from a source first: see its own test")
     try:
         return METRICS.load(request.param)(torch.device("cpu"))
     except FileNotFoundError as missing:

@@ -428,7 +428,7 @@ def evaluate(
     from douga.train import engine
 
     source = open_source(data, split, size)
-    there = harness.choose(source, split, frames, clips)
+    there = harness.choose(source, split, frames, clips, painted=task == "paint")
     name = Path(str(data).partition(":")[0]).name
     asked_for: list[tuple[str, str | Path]] = []  # label, what `load` takes
     for method in dict.fromkeys(methods):
@@ -450,7 +450,12 @@ def evaluate(
         left_out, built = {}, {}
         for metric, kind in kinds.items():
             try:
-                built[metric] = kind(where)
+                if harness.painted(kind):
+                    if task != "paint":
+                        raise ValueError(f"the metric {metric} is for the task paint, not {task}")
+                    built[metric] = kind(where, open_source(data, "train", size), size)
+                else:
+                    built[metric] = kind(where)
             except FileNotFoundError as missing:
                 left_out[metric] = str(missing)
         protocol = harness.protocol(there, task, samples, seed, built)
@@ -917,8 +922,9 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
         label = str(spec) if str(spec) in {*weights(), *METHODS} else provenance["recipe"]
     facts: dict[str, Any] = {"method": known["method"]}
     if provenance:
-        of_paper = f"{provenance['recipe'].partition('/')[0]}/paper"
-        of_paper = of_paper if of_paper in RECIPES else provenance["recipe"]  # some papers have several experiments
+        family = provenance["recipe"].partition("/")[0]
+        of_paper = next((f"{family}/{name}" for name in ("paper", "street") if f"{family}/{name}" in RECIPES), "")
+        of_paper = of_paper or provenance["recipe"]  # some papers have several experiments
         paper = RECIPES.load(of_paper)() if of_paper in RECIPES else None
         facts |= {
             "weights": known["sha256"],
@@ -926,7 +932,8 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
             "clips_seen": provenance["clips_seen"],
             "paper_clips": paper.steps * paper.batch if paper else None,
         }
-    return Entry(label, known["sha256"][:8] if provenance else "", drawer.synthesize, drawer.stochastic, facts)
+    run, motion = known["sha256"][:8] if provenance else "", hasattr(drawer, "needs_flow")
+    return Entry(label, run, drawer.synthesize, drawer.stochastic, facts, motion)
 
 
 def _key_frames(

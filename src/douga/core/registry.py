@@ -160,6 +160,16 @@ METRICS = Table(
             "douga.metrics.diversity:Calibration", "rank histogram, CRPS and energy score of the samples"
         ),
         "warp_error": Row("douga.metrics.temporal:WarpError", "flicker: frames against their flow-warped neighbours"),
+        "temporal_lpips": Row(
+            "douga.metrics.temporal:TemporalLpips",
+            "how much neighbouring frames differ, against the truth; only if named",
+            default=False,
+        ),
+        "labels": Row(
+            "douga.metrics.labels:Labels",
+            "whether painted frames show their maps, of sources with labels; only if named",
+            default=False,
+        ),
         "position": Row(
             "douga.metrics.position:Position",
             "where a thing before a plain backdrop stands; only if named",

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from douga.core.clip import Request
 from douga.core.config import from_dict, to_dict
-from douga.core.contracts import Metric, Source
+from douga.core.contracts import Metric, Paired, Source
+from douga.data.loader import conditions, reference_flow
 from douga.video.io import to_uint8
 
 Draw: TypeAlias = Callable[[Request, int, torch.Generator], Tensor]  # -> (S, B, C, T, H, W)
 
-KNOWN = {"tween": (0, -1)}  # which frames of a clip a task is given
+KNOWN = {"tween": (0, -1), "paint": (0,)}  # which frames of a clip a task is given
 PIECE = 20  # samples drawn at once
 REAL = "real, other clips"
 
@@ -72,17 +73,23 @@ class Clips:
     videos: Float[Tensor, "n 3 t h w"]
     others: Float[Tensor, "n 3 t h w"] | None  # None: the split has too few windows
     left_out: Mapping[str, str]  # what is missing that one would expect, by name -> why
+    cond: Float[Tensor, "n k t h w"] | None = None  # of tasks that have maps: these, and the true motion
+    flow: Float[Tensor, "n 2 t h w"] | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of one method. `facts`: what is known of it, for the report; "weights" there names the sha256 of its file."""
+    """One run of one method. `facts`: what is known of it, for the report; "weights" there names the sha256 of its file.
+
+    needs_flow: it is given the true motion, which no other method knows.
+    """
 
     method: str
     run: str
     draw: Draw | None  # None: only what was observed is there
     stochastic: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
+    needs_flow: bool = False
 
     @property
     def folder(self) -> str:
@@ -90,10 +97,11 @@ class Entry:
         return f"{slug}-{hashlib.sha256(json.dumps([self.method, self.run]).encode()).hexdigest()[:6]}"
 
 
-def choose(source: Source, split: str, frames: int, count: int) -> Clips:
+def choose(source: Source, split: str, frames: int, count: int, *, painted: bool = False) -> Clips:
     """`count` windows of `frames` frames, spread evenly over all windows of the split's videos, or all if there are fewer.
 
-    A video that turns out to be damaged is left out by name, and so is nothing else. Raises ValueError if none is left.
+    A video that turns out to be damaged is left out by name, and so is nothing else. painted: with their maps and motion.
+    Raises ValueError if none is left, or for painted clips of a source without maps.
     """
     damaged = dict(getattr(source, "damaged", ()))
     windows_of = {source.names[index]: length - frames + 1 for index, length in enumerate(source.lengths)}
@@ -132,7 +140,14 @@ def choose(source: Source, split: str, frames: int, count: int) -> Clips:
         left_out[REAL] = f"there are fewer than {2 * n} clips, so real ones are not compared with other real ones"
     names = tuple(f"{source.names[video]}@{start}" for video, start in chosen[::step])
     title = getattr(source, "title", type(source).__name__.lower())
-    return Clips(title, split, source.fps, names, videos[::step], videos[1::2] if step == 2 else None, left_out)
+    others = videos[1::2] if step == 2 else None
+    if not painted:
+        return Clips(title, split, source.fps, names, videos[::step], others, left_out)
+    if not isinstance(source, Paired):
+        raise ValueError(f"{title} has no maps to paint from: give a source that has (`douga list`)")
+    cond = torch.stack([conditions(source, video, start, frames) for video, start in chosen[::step]])
+    flow = torch.stack([reference_flow(source, video, start, frames) for video, start in chosen[::step]])
+    return Clips(title, split, source.fps, names, videos[::step], others, left_out, cond, flow)
 
 
 def protocol(clips: Clips, task: str, samples: int, seed: int, metrics: Mapping[str, Metric]) -> Protocol:
@@ -145,6 +160,8 @@ def protocol(clips: Clips, task: str, samples: int, seed: int, metrics: Mapping[
     content = hashlib.sha256()
     for video in clips.videos:
         content.update(to_uint8(video).tobytes())
+    if clips.cond is not None:
+        content.update(clips.cond.half().numpy().tobytes())
     return Protocol(
         task=task,
         data=clips.title,
@@ -167,7 +184,11 @@ def drawing(
 ) -> Float[Tensor, "s 3 t h w"]:
     """What `entry` draws for clip `index`. Raises ValueError if it breaks the contract: shape, range, known frames."""
     mask = asked.mask
-    request = Request.hide(clips.videos[index : index + 1].to(device), mask, asked.fps)
+    row = slice(index, index + 1)
+    cond = None if clips.cond is None else clips.cond[row].to(device)
+    request = Request.hide(clips.videos[row].to(device), mask, asked.fps, cond)
+    if entry.needs_flow and clips.flow is not None:
+        request = replace(request, flow=clips.flow[row].to(device))
     seed = int.from_bytes(hashlib.sha256(f"{asked.seed} {clips.names[index]}".encode()).digest()[:4])
     generator = torch.Generator().manual_seed(seed)
     samples = asked.samples if entry.stochastic else 1
@@ -243,11 +264,11 @@ def observe(
                 drawn = clips.others[index : index + 1].to(device)
             else:
                 drawn = drawing(asked, clips, entry, index, device).to(device)
-            seen = {
-                f"{name}/{part}": value.cpu().contiguous()
-                for name, metric in metrics.items()
-                for part, value in metric.observe(drawn, truth, asked.mask).items()
-            }
+            seen = {}
+            for name, metric in metrics.items():
+                maps = {"maps": clips.cond[index]} if painted(metric) and clips.cond is not None else {}
+                for part, value in metric.observe(drawn, truth, asked.mask, **maps).items():
+                    seen[f"{name}/{part}"] = value.cpu().contiguous()
             content = save(seen, metadata=mark)
             beside = path.with_suffix(f".{os.getpid()}.partial")
             try:
@@ -271,6 +292,11 @@ def observations(out: Path, entry: Entry, count: int) -> dict[str, dict[str, Ten
         name: {part: torch.stack(values) for part, values in parts.items() if len(values) == count}
         for name, parts in stacked.items()
     }
+
+
+def painted(metric: Any) -> bool:
+    """Whether a metric looks at the maps, and so is built with the source that has them."""
+    return bool(getattr(metric, "painted", False))
 
 
 def begin(out: Path, asked: Protocol, *, resume: bool) -> None:

@@ -37,6 +37,7 @@ GROUPS = {  # by the file that a metric lies in
     "temporal": "Steady",
     "diversity": "Different, and calibrated",
     "position": "In its place",
+    "labels": "True to its maps",
 }
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from douga.core.contracts import Figure
 from douga.metrics.paired import hidden
+from douga.nn.lpips import Lpips as Network
 from douga.video.flow import FINE_PX, estimate, inside
 from douga.video.ops import warp
 
@@ -77,3 +78,34 @@ class WarpError:
 
     def curves(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {}
+
+
+class TemporalLpips:
+    """Of the first sample. tlp_alex, in thousandths: how far the LPIPS distance between neighbouring frames is from the one that
+    the truth has there, above or below; mean over neighbours of which at least one was drawn. A frozen video is as wrong as
+    a flickering one. Chu, Xie, Mayer, Leal-Taixe, Thuerey, *Learning Temporal Coherence via Self-Supervision for GAN-based
+    Video Generation*, ACM TOG 2020 (tLP).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("lpips-alex",)
+    settings: Mapping[str, Any] = {"network": "lpips-alex", "version": "0.1", "samples": 1}
+
+    def __init__(self, device: torch.device) -> None:
+        self.network = Network(device)
+
+    def observe(
+        self, drawn: Float[Tensor, "s 3 t h w"], truth: Float[Tensor, "3 t h w"], mask: Bool[Tensor, " t"]
+    ) -> dict[str, Tensor]:
+        missing = hidden(mask).to(truth.device)
+        ours, true = (self._changes(video)[(missing[:-1] | missing[1:]).cpu()] for video in (drawn[0], truth))
+        return {"apart": (ours - true).abs() * 1000}
+
+    def _changes(self, video: Float[Tensor, "3 t h w"]) -> Float[Tensor, " t1"]:
+        seen = torch.cat([self.network.features(piece) for piece in video.movedim(1, 0).split(16)])
+        return self.network.distance(seen[1:], seen[:-1]).double().cpu()
+
+    def compute(self, observed: Mapping[str, Tensor]) -> dict[str, Figure]:
+        return {"tlp_alex": Figure(observed["apart"].mean(1), "of 1000", higher_is_better=False)}
+
+    def curves(self, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"tlp_alex_over_frames": observed["apart"].mean(0)}
