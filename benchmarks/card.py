@@ -1,8 +1,8 @@
 """Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
 
-The strip shows test clips of the data that they were trained on: for each clip truth, linear, and samples of the model (seeds
-as in the caption). Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it. What an animator sees in the strip is
-written by hand into docs/cards/NAME-notes.md, and taken over.
+The strip shows test clips of the data that they were trained on: for each clip truth, linear (of weights that paint: the maps),
+and samples of the model (seeds as in the caption). Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it. What an
+animator sees in the strip is written by hand into docs/cards/NAME-notes.md, and taken over.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from douga.api import open_source
 from douga.core.clip import Request
 from douga.core.config import to_dict
 from douga.core.registry import RECIPES
+from douga.data.loader import conditions
 from douga.video.io import write_image
-from douga.video.ops import contact_sheet
+from douga.video.ops import colour_labels, contact_sheet
 
 ROOT = Path(__file__).parent.parent
 CLIPS = {  # of the data that the weights were trained on: split, {video: first frame}
@@ -27,26 +28,33 @@ CLIPS = {  # of the data that the weights were trained on: split, {video: first 
         {"person07_two_hands_wave": 10, "person08_jumping_jack": 6, "person07_bend": 15, "person08_one_hand_wave": 20},
     ),
     "teapot": ("test-long", {f"-test-long-{index:04}": 0 for index in range(4)}),
+    "blocks": ("test", {f"blocks-test-{index:06}": 0 for index in (3, 11, 19, 27)}),
 }
-UNSEEN = {"weizmann": "persons", "teapot": "places"}
+UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds"}
 KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
     "teapot": "split train; the test's places are others of the same range",
+    "blocks": "split train; the test's worlds are others, drawn by the same program",
 }
 RIGHTS = {
     "weizmann": "the weights are Apache-2.0; the training data is for research use",
     "teapot": "the weights are Apache-2.0; the pictures are rendered from free numbers",
+    "blocks": "the weights are Apache-2.0; the pictures are drawn from a formula",
 }
 FIGURES = {
     "weizmann": "Beside the other methods, under one protocol:"
     " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
     "teapot": "Beside methods that move pixels: [vae-teapot.md](../../benchmarks/results/vae-teapot.md).",
+    "blocks": "Beside the other methods, under one protocol: [paint-blocks.md](../../benchmarks/results/paint-blocks.md);"
+    " long videos, swapped classes and speed: [paint.md](../../benchmarks/results/paint.md).",
 }
 
 
 def main(name: str) -> None:
     model, header = douga.load(name)
     linear, _ = douga.load("linear")
+    paints = "paint" in model.tasks
+    size = f"{header['provenance']['experiment']['size'][1]}x{header['provenance']['experiment']['size'][0]}"
     made = header["provenance"]
     experiment = made["experiment"]
     data = experiment["data"].partition("-")[0]
@@ -55,21 +63,31 @@ def main(name: str) -> None:
     rows, samples = [], 3 if model.stochastic else 1
     for video, start in places.items():
         index = next(i for i, other in enumerate(source.names) if other.endswith(video))
-        frames = min(16, source.lengths[index])
+        frames = min(9 if paints else 16, source.lengths[index])
         truth = source.clip(index, start, frames)[None]
-        request = Request.tween(truth[:, :, 0], truth[:, :, -1], frames - 2)
+        if paints:
+            beside = colour_labels(source.maps(index, start, frames)[0])[None]
+            mask = torch.arange(frames) == 0
+            request = Request.hide(truth, mask, cond=conditions(source, index, start, frames)[None])
+        else:
+            request = Request.tween(truth[:, :, 0], truth[:, :, -1], frames - 2)
+            beside = linear.synthesize(request, 1, torch.Generator())[:, 0]
         drawn = model.synthesize(request, samples, torch.Generator().manual_seed(0))[:, 0]
-        rows += [truth, linear.synthesize(request, 1, torch.Generator())[:, 0], drawn]
+        rows += [truth, beside, drawn]
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)
     write_image(folder / f"{name}.png", contact_sheet(torch.cat(rows)))
     write_image(
         folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]))
     )  # two clips, for the README
-    of_paper = f"{made['recipe'].partition('/')[0]}/paper"
-    paper = RECIPES.load(of_paper if of_paper in RECIPES else made["recipe"])()
+    family = made["recipe"].partition("/")[0]
+    papers = [f"{family}/{kind}" for kind in ("paper", "street") if f"{family}/{kind}" in RECIPES]
+    paper = RECIPES.load([*papers, made["recipe"]][0])()
     plain = to_dict(paper.model)
     terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
+    does = f"draws {frames - 2} frames (or another number) between two key frames"
+    does = "paints label maps of its classes" if paints else does
+    versions = "in as many versions as asked for" if model.stochastic else "always the same"
     wanted = paper.steps * paper.batch
     clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places.items())
     verdict = "Trained too little to compare" if made["clips_seen"] < wanted / 2 else "To compare"
@@ -78,8 +96,7 @@ def main(name: str) -> None:
         "",
         "Written by `benchmarks/card.py`; the section *What one sees* is by hand.",
         "",
-        f"- **What it does:** draws {frames - 2} frames (or another number) between two key frames at {experiment['size'][0]}x"
-        f"{experiment['size'][1]}, {'in as many versions as asked for' if model.stochastic else 'always the same'}.",
+        f"- **What it does:** {does} at {size}, {versions}.",
         f"- **Method:** `{header['method']}`, recipe `{made['recipe']}`; {header['parameters']:,} numbers,"
         f" {Path(header['file']).stat().st_size / 1e6:.1f} MB, sha256 `{header['sha256'][:16]}...`",
         f"- **Other than in the recipe `{paper.name}`:** {terms or 'nothing'}; augmentation {', '.join(experiment['augment'])}.",
@@ -93,9 +110,10 @@ def main(name: str) -> None:
         "",
         f"## What it draws for {UNSEEN[data]} that it has never seen",
         "",
-        f"![truth, linear, {samples} of the model]({name}.png)",
+        f"![truth, {'maps' if paints else 'linear'}, {samples} of the model]({name}.png)",
         "",
-        f"For each clip: truth, linear cross-fade, then {samples} drawn with seed 0. Clips: {clips}.",
+        f"For each clip: truth, {'its maps' if paints else 'linear cross-fade'}, then {samples} drawn with seed 0"
+        f"{', the first frame given' if paints else ''}. Clips: {clips}.",
         "",
         "## Figures",
         "",

@@ -35,7 +35,7 @@ from douga.data.loader import Loader
 from douga.nn.blocks import channels_last
 from douga.train import checkpoint
 from douga.train.runlog import Meter, Progress, RunLog
-from douga.video.ops import contact_sheet
+from douga.video.ops import colour_labels, contact_sheet
 
 
 @dataclass(frozen=True)
@@ -478,11 +478,15 @@ def _shown(source: Source, experiment: Experiment, *, painted: bool) -> Batch:
 
 @torch.no_grad()
 def _strip(state: Run, shown: Batch) -> Tensor:
-    """For each shown clip a row of truth and two rows of samples."""
+    """For each shown clip a row of its label maps, if it has some, one of truth and two of samples."""
     with state.averaged() as model:
         request = _asked(model, shown.to(state.device))
         drawn = model.synthesize(request, 2, torch.Generator().manual_seed(0)).cpu()
-    return contact_sheet(torch.cat([shown.video[None], drawn]).transpose(0, 1).flatten(0, 1))
+    rows = [shown.video[None], drawn]
+    if shown.cond is not None:
+        maps = [colour_labels(c[:-1].argmax(0)) for c in shown.cond] if shown.cond.shape[1] > 3 else [*shown.cond]
+        rows = [torch.stack(maps)[None], *rows]
+    return contact_sheet(torch.cat(rows).transpose(0, 1).flatten(0, 1))
 
 
 def commit() -> str:

@@ -65,6 +65,14 @@ def encode_labels(maps: Int[Tensor, "2 t h w"], classes: int) -> Float[Tensor, "
     return torch.cat([one_hot, instances[None]]).float()
 
 
+def colour_labels(labels: Int[Tensor, "t h w"]) -> Float[Tensor, "3 t h w"]:
+    """Label maps to look at: a colour for each class, neighbours far apart; white where there is none (-1)."""
+    number = torch.arange(int(labels.max()) + 1)
+    hue = number[:, None] * 0.618 * 2 * torch.pi + torch.tensor([0, 2, 4]) * torch.pi / 3
+    palette = torch.cat([(0.7 - 0.25 * (number[:, None] % 3)) * hue.cos(), torch.ones(1, 3)])  # -1 takes the last one
+    return palette[labels.long()].permute(3, 0, 1, 2).contiguous()
+
+
 def contact_sheet(
     rows: Float[Tensor, "r 3 t h w"], pad: int = 2, columns: int | None = None
 ) -> Float[Tensor, "3 h2 w2"]:
