@@ -172,13 +172,17 @@ def paint(
         raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
     if size is not None and min(size) < 16:
         raise ValueError(f"size must be 16 or more on both sides, not {size[1]}x{size[0]}")
+    if Path(maps).expanduser().resolve() in paths:
+        raise ValueError(f"the video would be written over its own maps, {maps}: choose another output")
 
     import torch
 
     from douga.data.pairs import painted
-    from douga.video.io import read_image, write_image, write_video
+    from douga.video.io import MAX_PIXELS, read_image, write_image, write_video
     from douga.video.ops import contact_sheet, fit
 
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"a size of {size[1]}x{size[0]} has more than the {MAX_PIXELS:,} pixels that are the limit")
     loaded, known = load(model, device)
     drawer: Any = loaded
     if not hasattr(drawer, "stream"):
@@ -667,8 +671,9 @@ def explore(
     first, last: as in `tween`. model: what `load` takes; it must have a latent space. data: what `open_source` takes, whose
     training pictures (at most so many as `pictures` says) tell what was learned; None: what the model was trained on.
     frames: points between the ends. out: a .png.
-    Returns of each way (linear, spherical, density-aware): "latent" and "pixels", the distance travelled, and "off_mean" and
-    "off_most", how much less likely than the median training picture its points are, in nats. Raises as `tween` does.
+    Returns of each way (linear, spherical, density-aware): "latent" and "pixels", the distance travelled, "off_mean" and
+    "off_most", how much less likely than the median training picture its points are, in nats, and "jump_first" and
+    "jump_last", how far the reconstructions are from the key frames, of 255. Raises as `tween` does.
     """
     import torch
 
@@ -704,6 +709,7 @@ def explore(
             "pixels": way.travelled[1],
             "off_mean": way.off.mean().item(),
             "off_most": way.off.max().item(),
+            **dict(zip(("jump_first", "jump_last"), latent.jumps(way, ends), strict=True)),
         }
         for name, way in found.items()
     }

@@ -437,6 +437,7 @@ class TestLatent:
         assert all(
             re.search(rf"^{way} +\d+\.\d+ +\d+\.\d+", out, re.M) for way in ("linear", "spherical", "density-aware")
         )
+        assert re.search(r"^jump at the key frames, .* \d+\.\d and \d+\.\d of 255$", out, re.M)
         assert Image.open("w.png").width > 500
         for wrong, said in (
             (("--model", "linear"), "no latent space"),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from douga.evaluate.latent import Density, Way, density_aware, linear, picture, plane, spherical, ways
+from douga.evaluate.latent import Density, Way, density_aware, jumps, linear, picture, plane, spherical, ways
 
 
 def ring(count: int = 400) -> Tensor:
@@ -104,3 +104,11 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     found = ways(ring()[0], ring()[130], 5, density, decode)
     picture(found, density, torch.zeros(2, 3, 8, 8), tmp_path / "ways.png", "a ring")
     assert Image.open(tmp_path / "ways.png").width > 800
+
+
+def test_jumps_are_how_far_the_ends_are_from_the_key_frames() -> None:
+    frames = torch.zeros(4, 3, 2, 2)
+    frames[-1] += 0.2
+    way = Way(torch.zeros(4, 2), frames, torch.zeros(4))
+    keys = torch.stack([torch.full((3, 2, 2), 0.1), torch.full((3, 2, 2), -0.1)])
+    assert jumps(way, keys) == pytest.approx((0.1 * 127.5, 0.3 * 127.5), rel=1e-5)

@@ -148,7 +148,8 @@ def paint(
     sides = _two(size, "x", "--size", "256x128") if size else None
     pairs = [_two(pair, ":", "--swap", "21:11") for pair in swap or ()]
     columns = "drawing", BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         made = api.paint(
             maps,
@@ -592,6 +593,10 @@ def explore(
             f"{name:<16}{way['latent']:>10.2f}{way['pixels']:>10.3f}{way['off_mean']:>12.1f}{way['off_most']:>12.1f}"
         )
     typer.echo("latent, pixels: distance travelled; off: nats less likely than the median training picture")
+    way = found["linear"]
+    typer.echo(
+        f"jump at the key frames, if they replace what is drawn: {way['jump_first']:.1f} and {way['jump_last']:.1f} of 255"
+    )
     typer.echo(f"wrote {out}")
 
 

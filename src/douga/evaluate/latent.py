@@ -152,6 +152,12 @@ def plane(latents: Float[Tensor, "n z"]) -> tuple[Float[Tensor, " z"], Float[Ten
     return mean, directions[:2].mT, share[:2]
 
 
+def jumps(way: Way, keys: Float[Tensor, "2 3 h w"]) -> tuple[float, float]:
+    """How far the way's ends, which are reconstructions, are from the true key frames: mean absolute difference, of 255."""
+    first, last = ((way.frames[[0, -1]] - keys).abs().mean((1, 2, 3)) * 127.5).tolist()
+    return first, last
+
+
 def picture(found: Mapping[str, Way], density: Density, keys: Float[Tensor, "2 3 h w"], path: Path, title: str) -> None:
     """Write a PNG: for each way its decoded frames between the true key frames; below, the ways among the training pictures
     in the plane of their two principal components, and how far off each point is.
@@ -159,7 +165,9 @@ def picture(found: Mapping[str, Way], density: Density, keys: Float[Tensor, "2 3
     plt = pyplot()
     figure = plt.figure(figsize=(12, 2 + 1.3 * len(found) + 3.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.3 * len(found) + 0.6, 3.8])
-    top.suptitle(title, fontsize=10)
+    first, last = jumps(next(iter(found.values())), keys)
+    jump = f"the reconstructions miss the key frames, outermost, by {first:.1f} and {last:.1f} of 255"
+    top.suptitle(f"{title}; {jump}", fontsize=10)
     for axes, (name, way) in zip(top.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
         row = torch.cat([keys[:1], way.frames, keys[1:]])[None].transpose(1, 2)
         axes.imshow(to_uint8(contact_sheet(row)[:, None])[0], interpolation="nearest")
