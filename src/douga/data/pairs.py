@@ -184,8 +184,9 @@ def painted(
     names = [str(label) for label in range(classes)]
     height, width = read_labels(labels[0]).shape
     changed = torch.arange(-1, classes)  # at label + 1
-    for one, other in swaps:
-        changed[one + 1], changed[other + 1] = changed[other + 1].item(), changed[one + 1].item()
+    for one, other in swaps:  # the second one changes what the first has made
+        was_one, was_other = changed == one, changed == other
+        changed[was_one], changed[was_other] = other, one
 
     def planes() -> Iterator[Float[Tensor, "k h w"]]:
         for index, path in enumerate(labels):
