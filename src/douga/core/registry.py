@@ -130,6 +130,11 @@ RECIPES = Table(
         "sdvi/small": Row("douga.recipes.sdvi:small", "SDVI, for two CPU cores"),
         "sdvi/tiny": Row("douga.recipes.sdvi:tiny", "seconds on a CPU: for the tests"),
         "vid2vid/street": Row("douga.recipes.vid2vid:street", "Wang et al. 2018, full size, street scenes"),
+        "vid2vid/face": Row("douga.recipes.vid2vid:face", "vid2vid, full size, edges to a face"),
+        "vid2vid/pose": Row("douga.recipes.vid2vid:pose", "vid2vid, full size, poses to a person"),
+        "vid2vid/street-small": Row(
+            "douga.recipes.vid2vid:street_small", "vid2vid on a sample of streets, for two CPU cores"
+        ),
         "vid2vid/blocks": Row("douga.recipes.vid2vid:blocks", "vid2vid on the synthetic street, for two CPU cores"),
         "vid2vid/blocks-wo-foreground": Row(
             "douga.recipes.vid2vid:blocks_wo_foreground", "ablation: no prior on things"

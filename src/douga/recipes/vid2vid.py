@@ -2,6 +2,9 @@
 
 street    the paper's networks at 512x256, its critics, losses and rates; `--set model.fine=1` and so on for finer scales. For
           a GPU: the authors trained for days.
+face      edges to a face, 256x256, like `street`; `--data faces:FOLDER`, prepared by `douga data prepare edges`. For a GPU.
+pose      poses to a person, likewise; `--data pose:FOLDER`.
+street-small    `street` with the networks of `blocks` at 128x64, for a sample of Cityscapes on two cores.
 blocks    the synthetic street at 128x64: two clips of 8 frames a step, about 10 minutes for 500 steps on two cores.
 blocks-wo-foreground, -wo-video, -wo-flow    table 2 of the paper.
 tiny      seconds on a CPU; draws nothing worth a look.
@@ -34,6 +37,15 @@ def street() -> Experiment:
     )
 
 
+def face() -> Experiment:
+    model = replace(street().model, classes=0, things=())
+    return replace(street(), name="vid2vid/face", model=model, data="faces", size=(256, 256), steps=40_000)
+
+
+def pose() -> Experiment:
+    return replace(face(), name="vid2vid/pose", data="pose")
+
+
 def blocks() -> Experiment:
     model = Config(
         classes=CLASSES,
@@ -59,6 +71,12 @@ def blocks() -> Experiment:
         log_steps=10,
         strip_steps=100,
     )
+
+
+def street_small() -> Experiment:
+    whole = blocks()
+    model = replace(whole.model, classes=34, things=STREET_THINGS)
+    return replace(whole, name="vid2vid/street-small", model=model, data="cityscapes", augment=("flip", "shift"))
 
 
 def _ablation(name: str, **changes: object) -> Experiment:
