@@ -457,6 +457,11 @@ def _asked(model: Any, batch: Batch) -> Request:
 @torch.no_grad()
 def _check_bf16(state: Run, batch: Batch) -> None:
     """Some builds of cuDNN compute 3-D convolutions wrongly in bf16 and say nothing: find out before the hour, not after."""
+    if (
+        "paint" in state.model.tasks
+    ):  # one frame drawn: over many, each from the one before, roundings grow without any fault
+        few = {name: getattr(batch, name)[:, :, :2] for name in ("video", "cond", "flow")}
+        batch = replace(batch, **few)
     request = _asked(state.model, batch)
     state.model.eval()
     exact = state.model.synthesize(request, 1, torch.Generator().manual_seed(0))
