@@ -52,21 +52,30 @@ class BatchNorm(_BatchNorm):
         return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
 
-def instance_norm(channels: int) -> nn.GroupNorm:
-    """Of each channel of each picture, with scale and shift; as a group norm, which is quicker on a CPU in bf16."""
-    return nn.GroupNorm(channels, channels)
+class InstanceNorm(nn.GroupNorm):
+    """Of each channel of each picture, with scale and shift.
+
+    A group norm of memory in the usual order: on a CPU in bf16 its backward is 10 to 20 times as quick as with channels last
+    (torch 2.13), where it took half of a training step.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return super().forward(input.contiguous())
 
 
 def conv_block(inward: int, outward: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution, instance norm, ReLU. Stride 2 halves even sides."""
     conv = nn.Conv2d(inward, outward, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, instance_norm(outward), nn.ReLU())
+    return nn.Sequential(conv, InstanceNorm(outward), nn.ReLU())
 
 
 def up_block(inward: int, outward: int) -> nn.Sequential:
     """Twice the size: transposed 4x4 convolution, instance norm, ReLU."""
     conv = nn.ConvTranspose2d(inward, outward, 4, 2, padding=1, bias=False)
-    return nn.Sequential(conv, instance_norm(outward), nn.ReLU())
+    return nn.Sequential(conv, InstanceNorm(outward), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
@@ -75,7 +84,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.body = nn.Sequential(conv_block(channels, channels), conv, instance_norm(channels))
+        self.body = nn.Sequential(conv_block(channels, channels), conv, InstanceNorm(channels))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x + self.body(x)

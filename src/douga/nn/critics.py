@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from douga.nn.blocks import instance_norm
+from douga.nn.blocks import InstanceNorm
 
 Seen: TypeAlias = list[list[Tensor]]  # of each scale the features of each layer; the last one is the verdict
 
@@ -34,7 +34,7 @@ class PatchCritics(nn.Module):
             stages = [
                 nn.Sequential(
                     nn.Conv2d(widths[k], widths[k + 1], 4, 2 if k < layers else 1, padding=2),
-                    *([instance_norm(widths[k + 1])] if k else []),
+                    *([InstanceNorm(widths[k + 1])] if k else []),
                     nn.LeakyReLU(0.2),
                 )
                 for k in range(layers + 1)
