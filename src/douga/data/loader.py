@@ -173,7 +173,7 @@ class Loader:
         video, *others = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return Batch(video, torch.from_numpy(seeds[self.share]), step, *others)
 
-    def _window(self, pick: int) -> list[Float[Tensor, "c t h w"]]:
+    def _window(self, pick: int) -> list[Float[Tensor, "_ t h w"]]:
         """The frames and, for painters, the maps and the flow."""
         video = int(np.searchsorted(self.windows, pick, side="right"))
         start = pick - (int(self.windows[video - 1]) if video else 0)
@@ -196,8 +196,8 @@ class Loader:
         return [clip, maps, flow]
 
     def _augmented(
-        self, parts: list[Float[Tensor, "c t h w"]], chance: np.random.Generator
-    ) -> list[Float[Tensor, "c t h w"]]:
+        self, parts: list[Float[Tensor, "_ t h w"]], chance: np.random.Generator
+    ) -> list[Float[Tensor, "_ t h w"]]:
         if "flip" in self.augment and chance.random() < 0.5:
             parts = [part.flip(3) for part in parts]
             if self.painted:
@@ -206,7 +206,7 @@ class Loader:
             parts = [part.flip(1) for part in parts]
         if "shift" in self.augment:
             h, w = parts[0].shape[2:]
-            up, left = (int(chance.integers(side // 8 + 1)) for side in (h, w))
+            up, left = (int(chance.integers(2 * (side // 16) + 1)) for side in (h, w))
             around = (w // 16, w // 16, h // 16, h // 16)
             padded = [torch.nn.functional.pad(part, around, mode="replicate") for part in parts]
             parts = [part[:, :, up : up + h, left : left + w] for part in padded]
@@ -229,6 +229,8 @@ class Loader:
                     continue
 
         def work() -> None:
+            # Only of this thread: two teams of threads on the same cores would wait for each other in turn.
+            torch.set_num_threads(1)
             step = first_step
             try:
                 while not stopped.is_set():

@@ -50,8 +50,8 @@ def blocks() -> Experiment:
     model = Config(
         classes=CLASSES,
         things=THINGS,
-        width=20,
-        blocks=6,
+        width=16,
+        blocks=4,
         critic_width=24,
         strides=(1, 3),
         perceptual_blocks=3,
