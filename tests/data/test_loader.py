@@ -179,7 +179,6 @@ def paint(source: Sliding, **options: object) -> Loader:
     return Loader(source, **asked)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("as_shipped")
 @pytest.mark.parametrize("classes", [("wall", "tile"), ()])
 @pytest.mark.parametrize("kind", [Sliding, Exact, Formula])
 def test_maps_and_flow_are_those_of_the_frames(kind: type[Sliding], classes: Sequence[str]) -> None:
@@ -205,7 +204,6 @@ def test_maps_and_flow_are_those_of_the_frames(kind: type[Sliding], classes: Seq
     assert len(windows) >= 5  # also those that do not begin a video
 
 
-@pytest.mark.usefixtures("as_shipped")
 def test_a_flipped_clip_is_flipped_with_its_maps_and_moves_the_other_way() -> None:
     plain, flipped = (paint(Exact(), augment=augment).batch(0) for augment in ((), ("flip",)))
     assert plain.cond is not None and flipped.cond is not None and flipped.flow is not None
@@ -220,7 +218,6 @@ def test_a_flipped_clip_is_flipped_with_its_maps_and_moves_the_other_way() -> No
     assert 0 < turned < 6
 
 
-@pytest.mark.usefixtures("as_shipped")
 def test_other_augmentations_keep_maps_and_frames_together() -> None:
     """The maps of this source are its frames, inverted."""
     moved = paint(Formula(classes=()), augment=("flip", "shift")).batch(0)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from douga.core.clip import Batch, Request
 from douga.data.blocks import Blocks
 from douga.data.loader import reference_flow
-from douga.models.vid2vid import EXPLAINED, STORED, Config, Drafts, Vid2Vid, Window, chained, flow_loss
+from douga.models.vid2vid import STORED, Config, Drafts, Vid2Vid, Window, flow_loss
+from douga.nn.losses import EXPLAINED
 from douga.nn.maps import INSTANCES, identities
-from douga.video.ops import encode_labels, warp
+from douga.video.ops import chained, encode_labels, warp
 
 TINY = Config(
     classes=4,
@@ -580,3 +581,25 @@ def test_a_critic_is_paid_for_telling_the_drawn_from_the_real() -> None:
         torch.testing.assert_close(model.losses(phase, piece, out)[phase], wanted / 2)  # of two scales
         fooled = sum((b[-1] - 1).square().mean() for b in drawn) / 2
         torch.testing.assert_close(model.losses("generator", piece, out)[phase.removesuffix("_critic")], fooled)
+
+
+def test_what_does_not_fit_is_one_sentence() -> None:
+    config = Config(classes=3, width=4, downs=2, blocks=2, critic_width=4, critic_layers=1, strides=(), perceptual=0)
+    with pytest.raises(ValueError, match="past must be 1 or more"):
+        Vid2Vid(replace(config, past=0))
+    model = Vid2Vid(config).eval()
+    maps, chance = torch.zeros(1, 4, 1, 16, 16), torch.Generator()
+    with pytest.raises(ValueError, match="given frames are 8x8, the maps 16x16"):
+        next(model.stream(maps.unbind(2), torch.zeros(1, 3, 1, 8, 8), 1, chance))
+    batch = Batch(
+        torch.zeros(1, 3, 2, 18, 16), torch.arange(1), 0, torch.zeros(1, 4, 2, 18, 16), torch.zeros(1, 2, 2, 18, 16)
+    )
+    with pytest.raises(ValueError, match="multiples of 4, not at 16x18"):
+        next(iter(model.windows(batch)))
+    assert next(model.stream(torch.zeros(1, 4, 1, 3, 2).unbind(2), None, 1, chance)).shape == (
+        1,
+        1,
+        3,
+        3,
+        2,
+    )  # tiny ones too

@@ -26,10 +26,9 @@ from douga.baselines import pix2pixhd
 from douga.baselines.pix2pixhd import Pix2PixHD, Window
 from douga.core.clip import Request
 from douga.core.contracts import Phase
+from douga.nn.losses import explained
 from douga.nn.maps import check_planes
 from douga.video.ops import warp
-
-EXPLAINED = 0.02  # squared difference of colours in [-1, 1], up to which a flow explains a pixel
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Covst(Pix2PixHD):
         if c.perceptual:
             terms["mask_perceptual"] = c.perceptual * self._perceptual(video.flatten(0, 1), wanted.flatten(0, 1))
         if frames.shape[1] > 2:
-            true, ours = (warp(x[:, :-1].flatten(0, 1), flow[:, 2:].flatten(0, 1)) for x in (wanted, video))
-            explained = (true - wanted[:, 1:].flatten(0, 1)).square().sum(1, keepdim=True) < EXPLAINED
-            terms["mask_coherence"] = c.coherence * ((ours - video[:, 1:].flatten(0, 1)).abs() * explained).mean()
+            before, after, motion = (x.flatten(0, 1) for x in (wanted[:, :-1], wanted[:, 1:], flow[:, 2:]))
+            apart = (warp(video[:, :-1].flatten(0, 1), motion) - video[:, 1:].flatten(0, 1)).abs()
+            terms["mask_coherence"] = c.coherence * (apart * explained(before, after, motion)).mean()
         return terms

@@ -24,7 +24,7 @@ from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
 from douga.nn.critics import PatchCritics, chunked, feature_distance, verdict_loss
 from douga.nn.losses import Perceptual
-from douga.nn.maps import check_planes, outlined, planes
+from douga.nn.maps import check_planes, check_size, outlined, padded, planes
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Config:
     perceptual: float = 10.0  # 0: off, then VGG16's weights are not needed
     perceptual_blocks: int = 5
     window: int = 4  # frames of a clip in one step of the optimisers
+    reconstruction: float = 0.0  # mean absolute error; not in the paper, for short training
+    warm_up: int = 0  # so many first steps without the critic; not in the paper
 
 
 class Painter(nn.Module):
@@ -77,6 +79,7 @@ class Window:
     frames: Float[Tensor, "n 3 h w"]
     flow: Float[Tensor, "n 2 h w"]  # for COVST
     clips: int
+    judged: bool  # by the critic
 
 
 class Pix2PixHD(nn.Module):
@@ -122,16 +125,17 @@ class Pix2PixHD(nn.Module):
 
     def _padded(self, cond: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h2 w2"]:
         """Outlined, and padded to a multiple of the stride."""
-        right, bottom = (-side % 2**self.config.downs for side in (cond.shape[3], cond.shape[2]))
-        return outlined(F.pad(cond, (0, right, 0, bottom), mode="replicate"), self.config.classes)
+        return outlined(padded(cond, 2**self.config.downs), self.config.classes)
 
     def windows(self, batch: Batch) -> Iterator[Window]:
         if batch.cond is None or batch.flow is None:
             raise ValueError("this model learns from videos with maps: give a source that has them (`douga list`)")
+        check_size(batch.video, 2**self.config.downs)
         for start in range(0, batch.video.shape[2], self.config.window):
             parts = (x[:, :, start : start + self.config.window] for x in (batch.cond, batch.video, batch.flow))
             cond, frames, flow = (x.transpose(1, 2).flatten(0, 1) for x in parts)
-            yield Window(outlined(cond, self.config.classes), frames, flow, len(batch.video))
+            judged = batch.step >= self.config.warm_up
+            yield Window(outlined(cond, self.config.classes), frames, flow, len(batch.video), judged)
 
     def forward(self, window: Window, carry: None) -> tuple[Float[Tensor, "n 3 h w"], None]:
         return self.painter(window.maps), None
@@ -144,14 +148,21 @@ class Pix2PixHD(nn.Module):
         c = self.config
         pairs = [torch.cat([window.maps, frames], 1) for frames in (window.frames, out)]
         if phase == "critic":
+            if not window.judged:
+                return {}
             real, drawn = chunked(self.critic(torch.cat(pairs).detach()), 2)
             return {"critic": (verdict_loss(real, 1) + verdict_loss(drawn, 0)) / 2}
-        with torch.no_grad():
-            real = self.critic(pairs[0])
-        drawn = self.critic(pairs[1])
-        terms = {"image": verdict_loss(drawn, 1), "image_features": c.feature_matching * feature_distance(drawn, real)}
+        terms = {}
+        if window.judged:
+            with torch.no_grad():
+                real = self.critic(pairs[0])
+            drawn = self.critic(pairs[1])
+            matched = c.feature_matching * feature_distance(drawn, real)
+            terms = {"image": verdict_loss(drawn, 1), "image_features": matched}
         if c.perceptual:
             terms["perceptual"] = c.perceptual * self._perceptual(out, window.frames)
+        if c.reconstruction:
+            terms["reconstruction"] = c.reconstruction * F.l1_loss(out, window.frames)
         return terms
 
     @cached_property

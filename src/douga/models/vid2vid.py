@@ -32,9 +32,9 @@ from douga.core.clip import Batch, Request
 from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
 from douga.nn.critics import PatchCritics, Seen, chunked, feature_distance, verdict_loss
-from douga.nn.losses import Perceptual
-from douga.nn.maps import INSTANCES, check_planes, identities, outlined, planes
-from douga.video.ops import warp
+from douga.nn.losses import Perceptual, explained
+from douga.nn.maps import INSTANCES, check_planes, check_size, identities, outlined, padded, planes
+from douga.video.ops import chained, warp
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Config:
     feature_matching: float = 10.0
     perceptual: float = 10.0  # 0: off, then VGG16's weights are not needed
     perceptual_blocks: int = 5  # of VGG16
+    reconstruction: float = 0.0  # mean absolute error; not in the paper, for short training
     # schedule
     first_frames: int = 4  # frames drawn of a clip at first ...
     double_steps: int = (
@@ -74,6 +75,7 @@ class Config:
     window: int = 4  # frames that gradients cross, and of one step of the optimisers
     coarse_steps: int = 0  # so many first steps train the coarsest scale alone, on smaller pictures ...
     alone_steps: int = 0  # ... then so many the finest alone; then all
+    warm_up: int = 0  # so many first steps without critics; not in the paper
 
 
 STORED = 64  # styles kept of each class
@@ -116,6 +118,8 @@ class Scale(nn.Module):
         self.flow_trunk = trunk() if flow else None
         if flow:
             self.flow_head = nn.Conv2d(width, 3, 7, padding=3)
+            # Ours: still at first. With the usual start each pixel comes from another place, 20 px away, and that is slow to mend.
+            nn.init.normal_(self.flow_head.weight, std=1e-3)
 
     def forward(self, maps: Tensor, past: Tensor | None, below: Drafts | None) -> Drafts:
         x = self.maps(maps)  # (B, C, H/2^downs, W/2^downs)
@@ -123,15 +127,16 @@ class Scale(nn.Module):
             x = x + self.past(past)
         picture_features = self.picture_trunk(x if below is None else x + below.picture_features)
         picture = self.picture_head(picture_features).float()
-        flow_features = motion = None
+        flow_features: Tensor | None = None
+        motion: Tensor | None = None
         if self.flow_trunk is not None:
-            flow_features = self.flow_trunk(x if below is None else x + below.flow_features)
+            seen = None if below is None else below.flow_features
+            flow_features = self.flow_trunk(x if seen is None else x + seen)
             motion = self.flow_head(flow_features).float()
         if below is not None:
             picture = picture + F.interpolate(below.picture, scale_factor=2, mode="bilinear")
-            motion = (
-                None if below.motion is None else motion + F.interpolate(below.motion, scale_factor=2, mode="bilinear")
-            )
+            if motion is not None and below.motion is not None:
+                motion = motion + F.interpolate(below.motion, scale_factor=2, mode="bilinear")
         return Drafts(picture_features, flow_features, picture, motion)
 
 
@@ -213,6 +218,7 @@ class Window:
     given: bool  # frame 0 is
     level: int
     alone: bool
+    judged: bool  # by critics
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,8 @@ class Vid2Vid(nn.Module):
         super().__init__()
         if config.classes and not all(0 <= thing < config.classes for thing in config.things):
             raise ValueError(f"things must be classes from 0 to {config.classes - 1}, not {list(config.things)}")
+        if config.past < 1:
+            raise ValueError(f"past must be 1 or more frames, not {config.past}")
         self.config = c = config
         self.stochastic = c.style > 0
         self.generator = Generator(c)
@@ -243,8 +251,6 @@ class Vid2Vid(nn.Module):
         self.stored: Tensor
         self.register_buffer("styles", torch.zeros(max(c.classes, 1), STORED, c.style))
         self.register_buffer("stored", torch.zeros(max(c.classes, 1), dtype=torch.int64))
-
-    # drawing
 
     @torch.no_grad()
     def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
@@ -270,7 +276,7 @@ class Vid2Vid(nn.Module):
 
         given: the first frames, 0 or more. Raises ValueError for maps of another number of planes or of changing size.
         """
-        c, step, size = self.config, 2 ** (self.config.downs + self.config.fine), None
+        c, stride, size = self.config, 2 ** (self.config.downs + self.config.fine), None
         past: list[Tensor] = []
         seen: list[Tensor] = []
         styles: dict[tuple[int, int], Tensor] = {}
@@ -279,13 +285,17 @@ class Vid2Vid(nn.Module):
             check_planes(cond, c.classes)
             if size not in (None, (h, w)):
                 raise ValueError(f"map {t} is {w}x{h}, the ones before it are {size[1]}x{size[0]} (width x height)")
+            if given is not None and given.shape[3:] != (h, w):
+                raise ValueError(
+                    f"the given frames are {given.shape[4]}x{given.shape[3]}, the maps {w}x{h} (width x height)"
+                )
             size = h, w
-            cond = F.pad(cond, (0, -w % step, 0, -h % step), mode="replicate")
+            cond = padded(cond, stride)
             style = self._drawn_style(cond, samples, styles, generator)
             rows = cond.repeat(samples, 1, 1, 1)
             seen = [*seen, rows][-c.past - 1 :]
             if given is not None and t < given.shape[2]:
-                frame = F.pad(given[:, :, t], (0, -w % step, 0, -h % step), mode="replicate").repeat(samples, 1, 1, 1)
+                frame = padded(given[:, :, t], stride).repeat(samples, 1, 1, 1)
             else:
                 frame = self._frame(seen, past, style, c.fine, alone=False).frame.clamp(-1, 1)
             past = [*past, frame][-c.past :]
@@ -300,8 +310,6 @@ class Vid2Vid(nn.Module):
         before = torch.cat(frames, 1) if frames else seen[-1].new_zeros(len(seen[-1]), 3 * c.past, *seen[-1].shape[2:])
         ground = 1 - seen[-1][:, list(c.things)].sum(1, keepdim=True) if c.classes else torch.ones_like(before[:, :1])
         return self.generator(torch.cat(inputs, 1), before, ground, level, alone=alone, begins=not past)
-
-    # styles
 
     def _drawn_style(
         self, cond: Tensor, samples: int, styles: dict[tuple[int, int], Tensor], generator: torch.Generator
@@ -363,14 +371,13 @@ class Vid2Vid(nn.Module):
             identities(cond) if self.config.classes else cond.new_zeros(len(cond), *cond.shape[2:], dtype=torch.int64)
         )
 
-    # learning
-
     def windows(self, batch: Batch) -> Iterator[Window]:
         """Pieces of a clip; its length and its size grow with the steps (see `Config`)."""
         c = self.config
         if batch.cond is None or batch.flow is None:
             raise ValueError("this model learns from videos with maps: give a source that has them (`douga list`)")
         frames = batch.video.shape[2]
+        check_size(batch.video, 2 ** (c.downs + c.fine))
         if c.double_steps:
             frames = min(frames, c.first_frames * 2 ** min(batch.step // c.double_steps, 16))
         coarse = c.fine > 0 and batch.step < c.coarse_steps
@@ -383,7 +390,7 @@ class Vid2Vid(nn.Module):
         given = bool(np.random.default_rng(batch.step).random() >= c.from_nothing)
         for start in range(int(given), frames, c.window):
             stop = min(start + c.window, frames)
-            yield Window(video, cond, flow, start, stop, given, 0 if coarse else c.fine, alone)
+            yield Window(video, cond, flow, start, stop, given, 0 if coarse else c.fine, alone, batch.step >= c.warm_up)
 
     def forward(self, window: Window, carry: Tensor | None) -> tuple[Out, Tensor]:
         """carry: all that was drawn of the clip before, (B, 3, start, H, W)."""
@@ -408,6 +415,8 @@ class Vid2Vid(nn.Module):
 
     def losses(self, phase: str, window: Window, out: Out) -> Mapping[str, Tensor]:
         """Least squares for critics and against them; feature matching; VGG; and L_W, the flow's."""
+        if phase != "generator" and not window.judged:
+            return {}
         if phase == "image_critic":
             real, drawn = chunked(self.image_critic(torch.cat(self._pictures(window, out.drawn.detach()))), 2)
             return {"image_critic": (verdict_loss(real, 1) + verdict_loss(drawn, 0)) / 2}
@@ -430,20 +439,21 @@ class Vid2Vid(nn.Module):
             of_drawn = critic(drawn)
             return of_drawn, verdict_loss(of_drawn, 1), c.feature_matching * feature_distance(of_drawn, of_real)
 
-        _, fooled, matched = judged(self.image_critic, *self._pictures(window, out.drawn))
-        terms = {"image": fooled, "image_features": matched}
-        videos = [
-            judged(critic, *pair)
-            for critic, pair in zip(self.video_critics, self._triples(window, out.drawn), strict=True)
-            if pair is not None
-        ]
+        terms, videos = {}, []
+        if window.judged:
+            _, fooled, matched = judged(self.image_critic, *self._pictures(window, out.drawn))
+            terms = {"image": fooled, "image_features": matched}
+            pairs = zip(self.video_critics, self._triples(window, out.drawn), strict=True)
+            videos = [judged(critic, *pair) for critic, pair in pairs if pair is not None]
         if videos:
             terms["video"] = torch.stack([fooled for _, fooled, _ in videos]).mean()
             terms["video_features"] = torch.stack([matched for *_, matched in videos]).mean()
+        times = slice(window.start, window.stop)
+        ours, real = (x[:, :, times].transpose(1, 2).flatten(0, 1) for x in (out.drawn, window.video))
         if c.perceptual:
-            times = slice(window.start, window.stop)
-            pair = (x[:, :, times].transpose(1, 2).flatten(0, 1) for x in (out.drawn, window.video))
-            terms["perceptual"] = c.perceptual * self._perceptual(*pair)
+            terms["perceptual"] = c.perceptual * self._perceptual(ours, real)
+        if c.reconstruction:
+            terms["reconstruction"] = c.reconstruction * F.l1_loss(ours, real)
         if c.flow and c.flow_weight:
             errors = [
                 flow_loss(flow, window.flow[:, :, t], window.video[:, :, t - 1], window.video[:, :, t])
@@ -472,12 +482,8 @@ class Vid2Vid(nn.Module):
             if not ends:
                 yield None
                 continue
-            flows = torch.cat(
-                [
-                    torch.cat([chained(window.flow, t, stride), chained(window.flow, t - stride, stride)], 1)
-                    for t in ends
-                ]
-            )
+            motions = [[chained(window.flow, t, stride), chained(window.flow, t - stride, stride)] for t in ends]
+            flows = torch.cat([torch.cat(pair, 1) for pair in motions])
             real, ours = (
                 torch.cat([torch.cat([x[:, :, t - k * stride] for k in (2, 1, 0)], 1) for t in ends])
                 for x in (window.video, drawn)
@@ -489,17 +495,6 @@ def shrunk(video: Float[Tensor, "b c t h w"], by: int) -> Float[Tensor, "b c t h
     return video if by == 1 else F.avg_pool3d(video, (1, by, by))
 
 
-def chained(flow: Float[Tensor, "b 2 t h w"], t: int, steps: int) -> Float[Tensor, "b 2 h w"]:
-    """The motion from frame t to frame t - steps, from that between neighbours."""
-    total = flow[:, :, t]
-    for k in range(1, steps):
-        total = total + warp(flow[:, :, t - k], total)
-    return total
-
-
-EXPLAINED = 0.02  # squared difference of colours in [-1, 1], up to which a flow explains a pixel
-
-
 def flow_loss(
     flow: Float[Tensor, "b 2 h w"],
     reference: Float[Tensor, "b 2 h w"],
@@ -507,6 +502,5 @@ def flow_loss(
     frame: Float[Tensor, "b 3 h w"],
 ) -> Float[Tensor, ""]:
     """L_W: |w - reference|, px, where the reference explains the frame, plus |warp(before, w) - frame|; means."""
-    explained = ((warp(before, reference) - frame).square().sum(1, keepdim=True) < EXPLAINED).float()
-    apart = ((flow - reference).abs() * explained).mean()
+    apart = ((flow - reference).abs() * explained(before, frame, reference)).mean()
     return apart + (warp(before, flow) - frame).abs().mean()

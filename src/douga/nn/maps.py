@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -19,6 +20,21 @@ def check_planes(cond: Tensor, classes: int) -> None:
     if cond.shape[1] != planes(classes):
         kind = f"label maps of {classes} classes" if classes else "maps that are pictures"
         raise ValueError(f"this model paints {kind} ({planes(classes)} planes), not maps of {cond.shape[1]} planes")
+
+
+def check_size(video: Float[Tensor, "*axes h w"], stride: int) -> None:
+    """Raise ValueError unless both sides are multiples of the stride: what is learned from is not padded."""
+    height, width = video.shape[-2:]
+    if height % stride or width % stride:
+        raise ValueError(
+            f"this model learns at sizes that are multiples of {stride}, not at {width}x{height} (width x height)"
+        )
+
+
+def padded(x: Float[Tensor, "*axes h w"], stride: int) -> Float[Tensor, "*axes h2 w2"]:
+    """To a multiple of the stride, and to two of them at least, by repeating the last row and column."""
+    bottom, right = (max(-side % stride, 2 * stride - side) for side in x.shape[-2:])
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")
 
 
 def identities(cond: Float[Tensor, "b k h w"]) -> Int[Tensor, "b h w"]:

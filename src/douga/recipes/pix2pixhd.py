@@ -19,7 +19,16 @@ def street() -> Experiment:
 
 
 def blocks() -> Experiment:
-    model = Config(classes=vid2vid.CLASSES, width=20, downs=3, blocks=6, critic_width=24, perceptual_blocks=3)
+    model = Config(
+        classes=vid2vid.CLASSES,
+        width=20,
+        downs=3,
+        blocks=6,
+        critic_width=24,
+        perceptual_blocks=3,
+        reconstruction=10.0,
+        warm_up=300,
+    )
     return replace(vid2vid.blocks(), name="pix2pixhd/blocks", method="pix2pixhd", model=model)
 
 

@@ -53,6 +53,14 @@ def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Flo
     return warped.to(frame.dtype)
 
 
+def chained(flow: Float[Tensor, "b 2 t h w"], t: int, steps: int) -> Float[Tensor, "b 2 h w"]:
+    """The motion from frame t to frame t - steps, from that between neighbours."""
+    total = flow[:, :, t]
+    for k in range(1, steps):
+        total = total + warp(flow[:, :, t - k], total)
+    return total
+
+
 def encode_labels(maps: Int[Tensor, "2 t h w"], classes: int) -> Float[Tensor, "k t h w"]:
     """Label maps as networks see them, (classes + 1, T, H, W): 0 or 1 for each class, then the number of the instance.
 
