@@ -74,7 +74,7 @@ def learn(frames: int = 6, step: int = 0, batch: int = 1, size: tuple[int, int] 
 
 def window(batch: Batch, start: int, stop: int, *, given: bool = False) -> Window:
     assert batch.cond is not None and batch.flow is not None
-    return Window(batch.video, batch.cond, batch.flow, start, stop, given, 0, alone=False)
+    return Window(batch.video, batch.cond, batch.flow, start, stop, given, 0, alone=False, judged=True)
 
 
 # the equation
@@ -583,6 +583,7 @@ def test_a_critic_is_paid_for_telling_the_drawn_from_the_real() -> None:
         torch.testing.assert_close(model.losses("generator", piece, out)[phase.removesuffix("_critic")], fooled)
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_what_does_not_fit_is_one_sentence() -> None:
     config = Config(classes=3, width=4, downs=2, blocks=2, critic_width=4, critic_layers=1, strides=(), perceptual=0)
     with pytest.raises(ValueError, match="past must be 1 or more"):
@@ -603,3 +604,17 @@ def test_what_does_not_fit_is_one_sentence() -> None:
         3,
         2,
     )  # tiny ones too
+
+
+def test_the_first_steps_are_without_critics_and_with_the_error() -> None:
+    model = build(warm_up=5, reconstruction=2.0)
+    for step, judged in ((4, False), (5, True)):
+        piece = next(iter(model.windows(learn(step=step))))
+        out, _ = model(piece, None)
+        assert bool(model.losses("image_critic", piece, out)) is judged
+        assert bool(model.losses("video_critic", piece, out)) is judged
+        terms = model.losses("generator", piece, out)
+        assert ("image" in terms, "video" in terms) == (judged, judged)
+        times = slice(piece.start, piece.stop)
+        apart = (out.drawn[:, :, times] - piece.video[:, :, times]).abs().mean()
+        torch.testing.assert_close(terms["reconstruction"], 2 * apart)

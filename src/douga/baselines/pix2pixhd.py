@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from douga.core.clip import Batch, Request
 from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
-from douga.nn.critics import PatchCritics, chunked, feature_distance, verdict_loss
+from douga.nn.critics import PatchCritics, against, critic_loss
 from douga.nn.losses import Perceptual
 from douga.nn.maps import check_planes, check_size, outlined, padded, planes
 
@@ -148,17 +148,11 @@ class Pix2PixHD(nn.Module):
         c = self.config
         pairs = [torch.cat([window.maps, frames], 1) for frames in (window.frames, out)]
         if phase == "critic":
-            if not window.judged:
-                return {}
-            real, drawn = chunked(self.critic(torch.cat(pairs).detach()), 2)
-            return {"critic": (verdict_loss(real, 1) + verdict_loss(drawn, 0)) / 2}
+            return {"critic": critic_loss(self.critic, *pairs)} if window.judged else {}
         terms = {}
         if window.judged:
-            with torch.no_grad():
-                real = self.critic(pairs[0])
-            drawn = self.critic(pairs[1])
-            matched = c.feature_matching * feature_distance(drawn, real)
-            terms = {"image": verdict_loss(drawn, 1), "image_features": matched}
+            terms["image"], matched = against(self.critic, *pairs)
+            terms["image_features"] = c.feature_matching * matched
         if c.perceptual:
             terms["perceptual"] = c.perceptual * self._perceptual(out, window.frames)
         if c.reconstruction:

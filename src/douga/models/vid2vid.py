@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from douga.core.clip import Batch, Request
 from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
-from douga.nn.critics import PatchCritics, Seen, chunked, feature_distance, verdict_loss
+from douga.nn.critics import PatchCritics, against, critic_loss
 from douga.nn.losses import Perceptual, explained
 from douga.nn.maps import INSTANCES, check_planes, check_size, identities, outlined, padded, planes
 from douga.video.ops import chained, warp
@@ -118,7 +118,7 @@ class Scale(nn.Module):
         self.flow_trunk = trunk() if flow else None
         if flow:
             self.flow_head = nn.Conv2d(width, 3, 7, padding=3)
-            # Ours: still at first. With the usual start each pixel comes from another place, 20 px away, and that is slow to mend.
+            # Ours: still at first. With the usual start each pixel comes from elsewhere, and that is slow to mend.
             nn.init.normal_(self.flow_head.weight, std=1e-3)
 
     def forward(self, maps: Tensor, past: Tensor | None, below: Drafts | None) -> Drafts:
@@ -418,36 +418,18 @@ class Vid2Vid(nn.Module):
         if phase != "generator" and not window.judged:
             return {}
         if phase == "image_critic":
-            real, drawn = chunked(self.image_critic(torch.cat(self._pictures(window, out.drawn.detach()))), 2)
-            return {"image_critic": (verdict_loss(real, 1) + verdict_loss(drawn, 0)) / 2}
+            return {"image_critic": critic_loss(self.image_critic, *self._pictures(window, out.drawn))}
+        pairs = zip(self.video_critics, self._triples(window, out.drawn), strict=True)
         if phase == "video_critic":
-            terms = [
-                (verdict_loss(real, 1) + verdict_loss(drawn, 0)) / 2
-                for critic, pair in zip(self.video_critics, self._triples(window, out.drawn.detach()), strict=True)
-                if pair is not None
-                for real, drawn in [chunked(critic(torch.cat(pair)), 2)]
-            ]
-            return {"video_critic": torch.stack(terms).mean()} if terms else {}
-        return self._generator_losses(window, out)
-
-    def _generator_losses(self, window: Window, out: Out) -> dict[str, Tensor]:
-        c = self.config
-
-        def judged(critic: Any, real: Tensor, drawn: Tensor) -> tuple[Seen, Tensor, Tensor]:
-            with torch.no_grad():
-                of_real = critic(real)
-            of_drawn = critic(drawn)
-            return of_drawn, verdict_loss(of_drawn, 1), c.feature_matching * feature_distance(of_drawn, of_real)
-
-        terms, videos = {}, []
+            judged = [critic_loss(critic, *pair) for critic, pair in pairs if pair is not None]
+            return {"video_critic": torch.stack(judged).mean()} if judged else {}
+        c, terms = self.config, {}
         if window.judged:
-            _, fooled, matched = judged(self.image_critic, *self._pictures(window, out.drawn))
-            terms = {"image": fooled, "image_features": matched}
-            pairs = zip(self.video_critics, self._triples(window, out.drawn), strict=True)
-            videos = [judged(critic, *pair) for critic, pair in pairs if pair is not None]
-        if videos:
-            terms["video"] = torch.stack([fooled for _, fooled, _ in videos]).mean()
-            terms["video_features"] = torch.stack([matched for *_, matched in videos]).mean()
+            terms["image"], matched = against(self.image_critic, *self._pictures(window, out.drawn))
+            terms["image_features"] = c.feature_matching * matched
+            if videos := [against(critic, *pair) for critic, pair in pairs if pair is not None]:
+                fooled, matched = (torch.stack(parts).mean() for parts in zip(*videos, strict=True))
+                terms |= {"video": fooled, "video_features": c.feature_matching * matched}
         times = slice(window.start, window.stop)
         ours, real = (x[:, :, times].transpose(1, 2).flatten(0, 1) for x in (out.drawn, window.video))
         if c.perceptual:

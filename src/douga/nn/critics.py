@@ -73,3 +73,17 @@ def chunked(seen: Seen, parts: int) -> Sequence[Seen]:
     """Of a batch of equal parts, each: real and drawn pictures are looked at in one go, as instance norm keeps them apart."""
     split = [[x.chunk(parts) for x in features] for features in seen]
     return [[[x[k] for x in features] for features in split] for k in range(parts)]
+
+
+def critic_loss(critic: nn.Module, real: Tensor, drawn: Tensor) -> Tensor:
+    """What a critic minimises; no gradient flows into what it looks at."""
+    of_real, of_drawn = chunked(critic(torch.cat([real, drawn]).detach()), 2)
+    return (verdict_loss(of_real, 1) + verdict_loss(of_drawn, 0)) / 2
+
+
+def against(critic: nn.Module, real: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """What is minimised against a critic: its verdict, and the distance of its features from those of the real."""
+    with torch.no_grad():
+        of_real = critic(real)
+    of_drawn = critic(drawn)
+    return verdict_loss(of_drawn, 1), feature_distance(of_drawn, of_real)
