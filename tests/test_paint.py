@@ -358,3 +358,45 @@ def test_memory_does_not_grow_with_the_frames(paint: Paint, tmp_path: Path) -> N
     assert paint(tmp_path / "long", "p.mp4", told=count)["frames"] == 120
     assert list(alive) == [20, 40, 60, 80, 100, 120]
     assert 16 <= alive[120] <= max(alive.values()) <= 45, alive  # the sheet keeps 31, the model 3 maps and 2 frames
+
+
+class TestEvaluate:
+    def test_painters_are_measured_on_maps_and_covst_is_told_the_motion(self, tmp_path: Path) -> None:
+        names = ("vid2vid", "pix2pixhd", "covst")  # covst refuses to draw without it
+        for name in names:
+            release(tmp_path / f"{name}.safetensors", f"{name}/tiny", data="blocks")
+        found = api.evaluate(
+            [f"{name}={tmp_path / name}.safetensors" for name in names],
+            "blocks",
+            task="paint",
+            samples=1,
+            clips=2,
+            frames=4,
+            size=(HEIGHT, WIDTH),
+            metrics=("mse_hidden", "warp_error"),
+            out=tmp_path / "out",
+        )
+        assert set(names) < set(found.table.cells)
+        assert (
+            "paint, blocks test, 2 clips of 4 frames at 32x16, 1 of them given"
+            in (found.folder / "table.md").read_text()
+        )
+
+    @pytest.mark.parametrize(
+        ("data", "task", "metric", "said"),
+        [
+            ("shapes", "paint", "mse_hidden", "no maps to paint from"),
+            ("shapes", "tween", "labels", "for the task paint, not tween"),
+        ],
+    )
+    def test_what_cannot_be_measured_is_one_sentence(
+        self, tmp_path: Path, data: str, task: str, metric: str, said: str
+    ) -> None:
+        release(tmp_path / "one.safetensors", "pix2pixhd/tiny", data="blocks")
+        method = "linear" if task == "tween" else str(tmp_path / "one.safetensors")
+        size = (HEIGHT, WIDTH)
+        with pytest.raises(ValueError, match=said):
+            api.evaluate(
+                [method], data, task=task, clips=2, frames=4, size=size, metrics=[metric], out=tmp_path / "out"
+            )
+        assert not (tmp_path / "out").exists()

@@ -361,7 +361,10 @@ class TestEvaluate:
             (["--methods", "hold", "--data", "shapes", "--clips", "0"], "clips must be 1 or more"),
             (["--methods", "hold", "--data", "shapes", "--samples", "0"], "samples must be 1 or more"),
             (["--methods", "hold", "--data", "shapes", "--frames", "2"], "frames must be 3 or more"),
-            (["--methods", "hold", "--data", "shapes", "--task", "paint"], "hold does predict, tween, not paint"),
+            (
+                ["--methods", "hold", "--data", "blocks", "--task", "paint", "--clips", "2", "--frames", "4"],
+                "hold does predict, tween, not paint",
+            ),
             (["--methods", "hold", "--data", "shapes", "--metrics", "ssim"], "unknown metric 'ssim'"),
             (["--methods", "hold,hold=hold", "--data", "shapes"], "each once"),
             (
@@ -369,6 +372,10 @@ class TestEvaluate:
                 "draws at (64, 64), not at (32, 32)",
             ),
             (["--methods", "inbetween/tiny", "--data", "shapes", "--size", "32"], "inbetween/tiny is not trained"),
+            (
+                ["--methods", "linear", "--data", "shapes", "--size", "wide"],
+                "takes two whole numbers like 64 or 256x128",
+            ),
             (["--methods", "hold", "--data", "shapes", "--split", "tset"], "'tset'"),
             (["--methods", "hold", "--data", "shapes", "--seeds", "one"], "seeds are whole numbers"),
         ],

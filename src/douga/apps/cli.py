@@ -259,7 +259,7 @@ Data = Annotated[str, typer.Option(metavar="SOURCE", help="NAME, NAME:/PATH or a
 Samples = Annotated[int, typer.Option(help="of each clip, by methods that are stochastic")]
 Clips = Annotated[int, typer.Option(help="spread evenly over the split")]
 Frames = Annotated[int, typer.Option(help="of a clip, the given ones too")]
-Side = Annotated[int, typer.Option(help="height and width in pixels")]
+Side = Annotated[str, typer.Option(metavar="N|WxH", help="in pixels; one number is both sides")]
 Metrics = Annotated[str | None, typer.Option(metavar="A,B,...", help="see `douga list`; by default all")]
 Seeds = Annotated[
     str, typer.Option(metavar="0,1,...", help="a recipe is trained with each of these: runs of one method")
@@ -278,7 +278,7 @@ def evaluate(
     samples: Samples = 100,
     clips: Clips = 100,
     frames: Frames = 16,
-    size: Side = 64,
+    size: Side = "64",
     split: Annotated[str, typer.Option(help="of the source")] = "test",
     metrics: Metrics = None,
     seed: Annotated[int, typer.Option(help="of all chance in drawing")] = 0,
@@ -298,7 +298,7 @@ def evaluate(
         samples=samples,
         clips=clips,
         frames=frames,
-        size=(size, size),
+        size=_two(size if "x" in size else f"{size}x{size}", "x", "--size", "64 or 256x128")[::-1],
         split=split,
         seed=seed,
         seeds=_numbers(seeds),
