@@ -145,6 +145,14 @@ def test_instances_as_cityscapes_writes_them(tmp_path: Path) -> None:
     assert maps[1, 0, 0, :5].tolist() == [0, 0, 1000, 1001, 2001]  # of class 1 number 0 is a thing too, 3 is a class
 
 
+def test_a_frame_without_things_as_cityscapes_writes_it(tmp_path: Path) -> None:
+    one(tmp_path)
+    there = Pairs(tmp_path, "train", (30, 50)).maps(0, 0, 6)[0].numpy()
+    put_maps(tmp_path / "instances" / "a", there.astype(np.uint16))
+    assert there.any()
+    assert not Pairs(tmp_path, "train", (30, 50)).maps(0, 0, 6)[1].any()
+
+
 def test_pictures_in_a_folder_count_by_number(tmp_path: Path) -> None:
     put_pair(tmp_path, "a", 5, frames=12)  # 0.png ... 11.png
     (tmp_path / "classes.txt").write_text(CLASSES)

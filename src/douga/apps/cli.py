@@ -528,7 +528,7 @@ def data_prepare(
     frames: Annotated[int | None, typer.Option(help="how many; by default all")] = None,
     square: Annotated[bool, typer.Option("--square", help="cut a square around the face or the person")] = False,
 ) -> None:
-    """Make maps to paint from: the sources faces and pose read them. Needs MediaPipe (pip install 'douga[maps]')."""
+    """Make maps to paint from: the sources faces and pose read them. Needs MediaPipe, which the extra `maps` installs."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 

@@ -28,8 +28,8 @@ class Pairs:
         that of class 0 first; a leading * marks a thing, which moves by itself. A label map is a PNG in 8-bit grey or
         with a palette; a pixel's value is its class, and 255 is none.
     instances/: only beside label maps, and not needed: grey PNGs, 8 or 16 bits; a pixel's value is the number of its
-        instance, and 0 is none. A file that holds values from 1000 on is read as Cityscapes writes them (class * 1000 +
-        number): the values below 1000 are none.
+        instance, and 0 is none. A file that holds values from 1000 on, or the classes themselves, is read as Cityscapes
+        writes them (class * 1000 + number): the values below 1000 are none.
 
     Splits: if root has folders named train, validation or test, they hold the above (classes.txt stays in root), and
     nothing else is read. Otherwise the names are shared out as `douga.data.folder.share` does.
@@ -246,7 +246,8 @@ def read_maps(
         if instances is not None:
             numbers = read_labels(instances[frame])
             _check_size(instances[frame], tuple(numbers.shape), frame_size)
-            if coded or (coded is None and numbers.max() >= 1000):
+            as_classes = bool((numbers == found)[found >= 0].all())  # so Cityscapes writes a frame without things
+            if coded or (coded is None and (numbers.max() >= 1000 or as_classes)):
                 numbers = numbers.where(numbers >= 1000, 0)
         stack.append(fit_labels(torch.stack([found, numbers]), size))
     return torch.stack(stack, dim=1)
