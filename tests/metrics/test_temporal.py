@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from douga.core.contracts import Figure, Metric
 from douga.metrics import temporal
-from douga.metrics.temporal import WarpError
+from douga.metrics.temporal import TemporalLpips, WarpError
 
 CPU = torch.device("cpu")
 ENDS = torch.tensor([True, False, False, False, True])
@@ -114,3 +115,23 @@ def test_a_flash_and_a_halt_at_the_key_frames_both_count() -> None:
     assert got == pytest.approx(127.5 * (0.1 + 0.2) / 2, rel=1e-4)
     middle = torch.tensor([False, False, True, False, False])
     assert measure(changed[None], truth, middle)["jump_keys"].values.item() == pytest.approx(127.5 * 0.15, rel=1e-4)
+
+
+class TestTemporalLpips:
+    def test_a_frozen_video_is_as_wrong_as_a_flickering_one(self, real_data: Path) -> None:
+        metric = TemporalLpips(torch.device("cpu"))
+        x = torch.arange(48.0)
+        truth = torch.stack([(0.4 * (x - 2 * t)).sin().expand(3, 48, 48) * 0.7 for t in range(6)], dim=1)
+        mask = torch.arange(6) == 0
+        frozen = truth[:, :1].expand(-1, 6, -1, -1)
+        flicker = truth * torch.tensor([1.0, 0.0] * 3)[:, None, None]
+
+        def score(video: Tensor) -> float:
+            return metric.compute({"apart": metric.observe(video[None], truth, mask)["apart"][None]})[
+                "tlp_alex"
+            ].values.item()
+
+        assert score(truth) == 0
+        changes = metric._changes(truth)
+        assert score(frozen) == pytest.approx(1000 * changes.mean().item(), rel=1e-4)
+        assert score(flicker) > 0.5 * score(frozen)

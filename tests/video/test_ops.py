@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from douga.video.ops import contact_sheet, fit, resize, warp
+from douga.video.ops import colour_labels, contact_sheet, fit, resize, warp
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -87,3 +87,14 @@ def test_contact_sheet_of_fewer_columns_keeps_first_and_last() -> None:
     assert contact_sheet(rows, pad=0, columns=40).shape == (3, 2, 32)
     with pytest.raises(ValueError, match="1 or more columns, not 0"):
         contact_sheet(rows, columns=0)
+
+
+def test_labels_to_look_at_have_a_colour_each_and_white_where_there_is_none() -> None:
+    labels = torch.arange(-1, 11).view(1, 3, 4)
+    shown = colour_labels(labels)
+    assert shown.shape == (3, 1, 3, 4)
+    assert shown.abs().max() <= 1
+    colours = shown.flatten(1).T
+    assert colours[0].tolist() == [1, 1, 1]
+    apart = torch.cdist(colours, colours) + 9 * torch.eye(12)
+    assert apart.min() > 0.15
