@@ -141,8 +141,8 @@ def step(recipe: str, steps: int = 3) -> None:
         spent[part] = spent.get(part, 0) + now - began
         return now
 
-    for number in range(steps + 1):
-        if number == 1:
+    for number in range(experiment.model.warm_up, experiment.model.warm_up + steps + 1):  # with critics
+        if number == experiment.model.warm_up + 1:
             spent.clear()  # the first one warms up
         now = time.perf_counter()
         batch = loader.batch(number)
@@ -177,13 +177,20 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="vid2vid-blocks")
     parser.add_argument("--beside", default="pix2pixhd-blocks")
     parser.add_argument("--clips", type=int, default=3)
+    parser.add_argument("--parts", default="speed,memory,drift,swap,step")
     given = parser.parse_args()
+    parts = given.parts.split(",")
     both = [given.model, *([given.beside] if given.beside else [])]
     print("# Painting, measured by `python benchmarks/paint.py`\n")
     print(f"{device_name(CPU)}, {torch.get_num_threads()} threads; {commit()}.")
     with torch.no_grad():
-        speed(both)
-        memory(given.model)
-        drift(both, given.clips)
-        swap(given.model, 8)
-    step("vid2vid/blocks")
+        if "speed" in parts:
+            speed(both)
+        if "memory" in parts:
+            memory(given.model)
+        if "drift" in parts:
+            drift(both, given.clips)
+        if "swap" in parts:
+            swap(given.model, 8)
+    if "step" in parts:
+        step("vid2vid/blocks")
