@@ -17,9 +17,8 @@ from douga.core.clip import Batch, Request
 from douga.data.blocks import Blocks
 from douga.data.loader import reference_flow
 from douga.models.vid2vid import STORED, Config, Drafts, Vid2Vid, Window, flow_loss
-from douga.nn.losses import EXPLAINED
 from douga.nn.maps import INSTANCES, identities
-from douga.video.ops import chained, encode_labels, warp
+from douga.video.ops import EXPLAINED, chained, encode_labels, warp
 
 TINY = Config(
     classes=4,

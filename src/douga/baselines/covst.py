@@ -26,9 +26,8 @@ from douga.baselines import pix2pixhd
 from douga.baselines.pix2pixhd import Pix2PixHD, Window
 from douga.core.clip import Request
 from douga.core.contracts import Phase
-from douga.nn.losses import explained
 from douga.nn.maps import check_planes
-from douga.video.ops import warp
+from douga.video.ops import explained, warp
 
 
 @dataclass(frozen=True)

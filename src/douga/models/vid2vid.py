@@ -32,9 +32,9 @@ from douga.core.clip import Batch, Request
 from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
 from douga.nn.critics import PatchCritics, against, critic_loss
-from douga.nn.losses import Perceptual, explained
+from douga.nn.losses import Perceptual
 from douga.nn.maps import INSTANCES, check_planes, check_size, identities, outlined, padded, planes
-from douga.video.ops import chained, warp
+from douga.video.ops import chained, explained, warp
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from douga.nn.pretrained import load
-from douga.video.ops import warp
 
 CONVS = (2, 2, 3, 3, 3)  # of each block; a pooling ends it
 WIDTHS = (3, 64, 128, 256, 512, 512)
@@ -26,16 +25,6 @@ def gaussian_kl(
     """KL of one Gaussian from another in each dimension, in nats: sum it over the dimensions of a latent."""
     apart = (log_variance.exp() + (mean - other_mean).square()) / other_log_variance.exp()
     return (other_log_variance - log_variance + apart - 1) / 2
-
-
-EXPLAINED = 0.02  # squared difference of colours in [-1, 1]
-
-
-def explained(
-    before: Float[Tensor, "b 3 h w"], frame: Float[Tensor, "b 3 h w"], flow: Float[Tensor, "b 2 h w"]
-) -> Float[Tensor, "b 1 h w"]:
-    """1 where the frame is what the flow, px, makes of the one before, 0 where it is not (Wang et al. 2018, the code)."""
-    return ((warp(before, flow) - frame).square().sum(1, keepdim=True) < EXPLAINED).float()
 
 
 class VggFeatures:

@@ -61,6 +61,16 @@ def chained(flow: Float[Tensor, "b 2 t h w"], t: int, steps: int) -> Float[Tenso
     return total
 
 
+EXPLAINED = 0.02  # squared difference of colours in [-1, 1]
+
+
+def explained(
+    before: Float[Tensor, "b 3 h w"], frame: Float[Tensor, "b 3 h w"], flow: Float[Tensor, "b 2 h w"]
+) -> Float[Tensor, "b 1 h w"]:
+    """1 where the frame is what the flow, px, makes of the one before, 0 where it is not (Wang et al. 2018, the code)."""
+    return ((warp(before, flow) - frame).square().sum(1, keepdim=True) < EXPLAINED).float()
+
+
 def encode_labels(maps: Int[Tensor, "2 t h w"], classes: int) -> Float[Tensor, "k t h w"]:
     """Label maps as networks see them, (classes + 1, T, H, W): 0 or 1 for each class, then the number of the instance.
 
