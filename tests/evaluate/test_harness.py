@@ -140,7 +140,7 @@ class TestProtocol:
     def test_another_task_lists_those_there_are(self) -> None:
         chosen, _, metrics = setting()
         with pytest.raises(ValueError, match="tween"):
-            harness.protocol(chosen, "paint", 3, 0, metrics)
+            harness.protocol(chosen, "predict", 3, 0, metrics)
 
     def test_it_comes_back_from_its_file(self, tmp_path: Path) -> None:
         _, asked, _ = setting()

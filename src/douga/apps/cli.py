@@ -502,7 +502,7 @@ def list_() -> None:
     }.items():
         typer.echo(f"{title}:")
         for name, text in rows.items():
-            typer.echo(f"  {name:<28}{text}")
+            typer.echo(f"  {name:<29} {text}")
 
 
 @app.command()
