@@ -16,7 +16,7 @@ import douga
 from douga.api import open_source
 from douga.core.clip import Request
 from douga.core.config import to_dict
-from douga.core.registry import RECIPES
+from douga.core.registry import RECIPES, paper_of
 from douga.data.loader import conditions
 from douga.video.io import write_image
 from douga.video.ops import colour_labels, contact_sheet
@@ -80,9 +80,7 @@ def main(name: str) -> None:
     write_image(
         folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]))
     )  # two clips, for the README
-    family = made["recipe"].partition("/")[0]
-    papers = [f"{family}/{kind}" for kind in ("paper", "street") if f"{family}/{kind}" in RECIPES]
-    paper = RECIPES.load([*papers, made["recipe"]][0])()
+    paper = RECIPES.load(paper_of(made["recipe"]))()
     plain = to_dict(paper.model)
     terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
     does = f"draws {frames - 2} frames (or another number) between two key frames"

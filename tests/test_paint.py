@@ -2,7 +2,6 @@
 
 import gc
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 from douga import api
-from douga.apps import cli
 from douga.core.config import to_dict
 from douga.core.registry import METHODS, RECIPES
 from douga.train.checkpoint import save_release
@@ -111,21 +109,13 @@ def drawn(paint: Paint) -> Drawn:
 
 
 @pytest.fixture
-def douga(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Douga:
+def douga(place: Path, monkeypatch: pytest.MonkeyPatch, command: Douga) -> Douga:
     """`douga paint` in `place`: exit code, stdout, stderr."""
     monkeypatch.chdir(place)
-    monkeypatch.delenv("DOUGA_DEBUG", raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         model = () if "--model" in arguments else ("--model", "street.safetensors")
-        monkeypatch.setattr(sys, "argv", ["douga", "paint", *arguments, *model, "--device", "cpu"])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
+        return command("paint", *arguments, *model, "--device", "cpu")
 
     return run
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from douga import __version__
 from douga.core.config import with_settings
-from douga.core.registry import METHODS, METRICS, RECIPES, SOURCES
+from douga.core.registry import METHODS, METRICS, RECIPES, SOURCES, paper_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -310,8 +310,10 @@ def _staged(out: Path) -> Iterator[Path]:
 
 def _single(data: str, classes: int, device: str) -> Any:
     """What paints a first frame: released pix2pixHD weights that were trained on the same data."""
+    from douga.train.checkpoint import read_header
+
     for path in weights().values():
-        header = info(path)
+        header = read_header(path)
         of = header["provenance"]["experiment"]
         if header["method"] == "pix2pixhd" and of["data"] == data and header["config"]["classes"] == classes:
             return load(path, device)[0]
@@ -928,9 +930,7 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
         label = str(spec) if str(spec) in {*weights(), *METHODS} else provenance["recipe"]
     facts: dict[str, Any] = {"method": known["method"]}
     if provenance:
-        family = provenance["recipe"].partition("/")[0]
-        of_paper = next((f"{family}/{name}" for name in ("paper", "street") if f"{family}/{name}" in RECIPES), "")
-        of_paper = of_paper or provenance["recipe"]  # some papers have several experiments
+        of_paper = paper_of(provenance["recipe"])
         paper = RECIPES.load(of_paper)() if of_paper in RECIPES else None
         facts |= {
             "weights": known["sha256"],

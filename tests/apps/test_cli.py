@@ -24,25 +24,13 @@ Douga = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def douga(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Douga:
+def douga(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Douga) -> Douga:
     """Run a command in a folder with a.png, b.png (48x40): exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DOUGA_DEBUG", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     for seed, name in enumerate(("a.png", "b.png")):
         Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(name)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["douga", *arguments])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
+    return command
 
 
 @pytest.fixture(scope="module")

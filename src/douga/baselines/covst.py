@@ -26,7 +26,7 @@ from douga.baselines import pix2pixhd
 from douga.baselines.pix2pixhd import Pix2PixHD, Window
 from douga.core.clip import Request
 from douga.core.contracts import Phase
-from douga.nn.maps import check_planes
+from douga.nn.maps import check_planes, padded
 from douga.video.ops import explained, warp
 
 
@@ -66,10 +66,7 @@ class Covst(Pix2PixHD):
             check_planes(cond, self.config.classes)
             h, w = cond.shape[2:]
             maps = self._padded(cond)
-            right, bottom = maps.shape[3] - w, maps.shape[2] - h
-            before = self._blend(
-                self.painter.encoder(maps), before, F.pad(flow, (0, right, 0, bottom), mode="replicate")
-            )
+            before = self._blend(self.painter.encoder(maps), before, padded(flow, 2**self.config.downs))
             frames.append(self.painter.decode(before)[..., :h, :w])
         drawn = torch.stack(frames, dim=2).expand(samples, -1, -1, -1, -1, -1)
         return request.keep_known(drawn)

@@ -24,7 +24,7 @@ from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
 from douga.nn.critics import PatchCritics, against, critic_loss
 from douga.nn.losses import Perceptual
-from douga.nn.maps import check_planes, check_size, outlined, padded, planes
+from douga.nn.maps import check_planes, learnable, outlined, padded, planes
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,9 @@ class Pix2PixHD(nn.Module):
         return outlined(padded(cond, 2**self.config.downs), self.config.classes)
 
     def windows(self, batch: Batch) -> Iterator[Window]:
-        if batch.cond is None or batch.flow is None:
-            raise ValueError("this model learns from videos with maps: give a source that has them (`douga list`)")
-        check_size(batch.video, 2**self.config.downs)
+        whole_cond, whole_flow = learnable(batch, 2**self.config.downs)
         for start in range(0, batch.video.shape[2], self.config.window):
-            parts = (x[:, :, start : start + self.config.window] for x in (batch.cond, batch.video, batch.flow))
+            parts = (x[:, :, start : start + self.config.window] for x in (whole_cond, batch.video, whole_flow))
             cond, frames, flow = (x.transpose(1, 2).flatten(0, 1) for x in parts)
             judged = batch.step >= self.config.warm_up
             yield Window(outlined(cond, self.config.classes), frames, flow, len(batch.video), judged)

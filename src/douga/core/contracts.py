@@ -15,7 +15,11 @@ from douga.core.clip import Batch, Request
 
 @runtime_checkable
 class Synthesizer(Protocol):
-    """Draws the frames that a request leaves open."""
+    """Draws the frames that a request leaves open.
+
+    One that paints has `stream(maps, given, samples, generator)` too, frame after frame from any number of maps (see `Vid2Vid`).
+    One that needs the true motion has `needs_flow`: then, in an evaluation, `request.flow` is there.
+    """
 
     tasks: ClassVar[frozenset[str]]  # of "tween", "paint", "predict"
     stochastic: ClassVar[bool]  # False: every sample is the same drawing
@@ -133,6 +137,9 @@ class Metric(Protocol):
     It looks at one clip at a time and keeps nothing: an evaluation can stop, go on, be spread over processes and be
     resampled from its observations, without the videos. Its name states its protocol (`ssim_hidden`). Raises
     FileNotFoundError, saying where they come from, if the weights of a network that it `needs` are missing.
+
+    One with `painted` looks at maps: it is built as `Metric(device, source, size)`, with the training split, and `observe` gets
+    `maps` too, (K, T, H, W) as in `Request.cond`.
     """
 
     needs: ClassVar[tuple[str, ...]]  # networks of douga.nn.pretrained

@@ -182,3 +182,9 @@ METRICS = Table(
         ),
     },
 )
+
+
+def paper_of(recipe: str) -> str:
+    """The recipe of the same family that is its paper's own; where that has several experiments, the recipe itself."""
+    family = recipe.partition("/")[0]
+    return next((name for name in (f"{family}/paper", f"{family}/street") if name in RECIPES), recipe)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from douga.core.contracts import Figure, Paired, Source
 from douga.metrics.paired import hidden
 from douga.nn.blocks import conv_block, up_block
+from douga.nn.maps import padded
 
 STEPS, FRAMES, WIDTH = 400, 8, 24
 PIECE = 64  # frames looked at at once
@@ -41,8 +42,7 @@ class Segmenter(nn.Module):
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h w"]:
         """Logits. Sides are padded to a multiple of 8."""
         h, w = frames.shape[2:]
-        x = F.pad(frames, (0, -w % 8, 0, -h % 8), mode="replicate")
-        full = self.at_full(x)
+        full = self.at_full(padded(frames, 8))
         half = self.at_half(full)
         quarter = self.at_quarter(half)
         up = self.up_quarter(torch.cat([self.at_eighth(quarter), quarter], 1))

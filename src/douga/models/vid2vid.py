@@ -33,7 +33,7 @@ from douga.core.contracts import Phase
 from douga.nn.blocks import ResidualBlock, conv_block, up_block
 from douga.nn.critics import PatchCritics, against, critic_loss
 from douga.nn.losses import Perceptual
-from douga.nn.maps import INSTANCES, check_planes, check_size, identities, outlined, padded, planes
+from douga.nn.maps import INSTANCES, check_planes, identities, learnable, outlined, padded, planes
 from douga.video.ops import chained, explained, warp
 
 
@@ -292,7 +292,7 @@ class Vid2Vid(nn.Module):
             size = h, w
             cond = padded(cond, stride)
             style = self._drawn_style(cond, samples, styles, generator)
-            rows = cond.repeat(samples, 1, 1, 1)
+            rows = outlined(cond, c.classes).repeat(samples, 1, 1, 1)
             seen = [*seen, rows][-c.past - 1 :]
             if given is not None and t < given.shape[2]:
                 frame = padded(given[:, :, t], stride).repeat(samples, 1, 1, 1)
@@ -302,10 +302,10 @@ class Vid2Vid(nn.Module):
             yield frame[..., :h, :w].unflatten(0, (samples, b))
 
     def _frame(self, seen: list[Tensor], past: list[Tensor], style: Tensor | None, level: int, *, alone: bool) -> Drawn:
-        """seen: the maps up to this frame's, past: the frames before it; the first one stands for those that are missing."""
+        """seen: the outlined maps up to this frame's, past: the frames before it; the first stands for those that are missing."""
         c = self.config
         maps = [seen[0]] * (c.past + 1 - len(seen)) + seen[-c.past - 1 :]
-        inputs = [outlined(m, c.classes) for m in maps] + ([style] if style is not None else [])
+        inputs = [*maps, style] if style is not None else maps
         frames = [past[0]] * (c.past - len(past)) + past[-c.past :] if past else []
         before = torch.cat(frames, 1) if frames else seen[-1].new_zeros(len(seen[-1]), 3 * c.past, *seen[-1].shape[2:])
         ground = 1 - seen[-1][:, list(c.things)].sum(1, keepdim=True) if c.classes else torch.ones_like(before[:, :1])
@@ -374,18 +374,16 @@ class Vid2Vid(nn.Module):
     def windows(self, batch: Batch) -> Iterator[Window]:
         """Pieces of a clip; its length and its size grow with the steps (see `Config`)."""
         c = self.config
-        if batch.cond is None or batch.flow is None:
-            raise ValueError("this model learns from videos with maps: give a source that has them (`douga list`)")
+        whole_cond, whole_flow = learnable(batch, 2 ** (c.downs + c.fine))
         frames = batch.video.shape[2]
-        check_size(batch.video, 2 ** (c.downs + c.fine))
         if c.double_steps:
             frames = min(frames, c.first_frames * 2 ** min(batch.step // c.double_steps, 16))
         coarse = c.fine > 0 and batch.step < c.coarse_steps
         alone = c.fine > 0 and c.coarse_steps <= batch.step < c.coarse_steps + c.alone_steps
         shrink = 2**c.fine if coarse else 1
         video = shrunk(batch.video[:, :, :frames], shrink)
-        flow = shrunk(batch.flow[:, :, :frames], shrink) / shrink
-        cond = batch.cond[:, :, :frames]
+        flow = shrunk(whole_flow[:, :, :frames], shrink) / shrink
+        cond = whole_cond[:, :, :frames]
         cond = cond[..., shrink // 2 :: shrink, shrink // 2 :: shrink] if c.classes else shrunk(cond, shrink)
         given = bool(np.random.default_rng(batch.step).random() >= c.from_nothing)
         for start in range(int(given), frames, c.window):
@@ -398,9 +396,10 @@ class Vid2Vid(nn.Module):
         before = window.video[:, :, : window.start] if carry is None else carry  # the given frame, or none
         frames = list(before.unbind(2))
         style = self._pooled_style(window)
-        flows = []
+        first, flows = max(0, window.start - c.past), []
+        maps = [outlined(cond, c.classes) for cond in window.cond[:, :, first : window.stop].unbind(2)]
         for t in range(window.start, window.stop):
-            seen = [window.cond[:, :, k] for k in range(max(0, t - c.past), t + 1)]
+            seen = maps[max(0, t - c.past) - first : t + 1 - first]
             styled = None if style is None else style[:, :, t - window.start]
             drawn = self._frame(seen, frames[-c.past :], styled, window.level, alone=window.alone)
             frames.append(drawn.frame)

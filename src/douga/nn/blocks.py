@@ -55,8 +55,7 @@ class BatchNorm(_BatchNorm):
 class InstanceNorm(nn.GroupNorm):
     """Of each channel of each picture, with scale and shift.
 
-    A group norm of memory in the usual order: on a CPU in bf16 its backward is 10 to 20 times as quick as with channels last
-    (torch 2.13), where it took half of a training step.
+    A group norm of memory in the usual order: with channels last its backward is many times slower on a CPU in bf16 (torch 2.13).
     """
 
     def __init__(self, channels: int) -> None:

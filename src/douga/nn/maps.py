@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from douga.core.clip import Batch
+
 INSTANCES = 100_000  # more than a video has of one class
 
 
@@ -22,13 +24,19 @@ def check_planes(cond: Tensor, classes: int) -> None:
         raise ValueError(f"this model paints {kind} ({planes(classes)} planes), not maps of {cond.shape[1]} planes")
 
 
-def check_size(video: Float[Tensor, "*axes h w"], stride: int) -> None:
-    """Raise ValueError unless both sides are multiples of the stride: what is learned from is not padded."""
-    height, width = video.shape[-2:]
+def learnable(batch: Batch, stride: int) -> tuple[Float[Tensor, "b k t h w"], Float[Tensor, "b 2 t h w"]]:
+    """The maps and the reference flow of a batch.
+
+    Raises ValueError where there are none, or unless both sides are multiples of the stride: what is learned from is not padded.
+    """
+    if batch.cond is None or batch.flow is None:
+        raise ValueError("this model learns from videos with maps: give a source that has them (`douga list`)")
+    height, width = batch.video.shape[-2:]
     if height % stride or width % stride:
         raise ValueError(
             f"this model learns at sizes that are multiples of {stride}, not at {width}x{height} (width x height)"
         )
+    return batch.cond, batch.flow
 
 
 def padded(x: Float[Tensor, "*axes h w"], stride: int) -> Float[Tensor, "*axes h2 w2"]:
