@@ -18,7 +18,17 @@ from torch import Tensor
 
 from douga.video import io
 from douga.video.io import frames as read_frames
-from douga.video.io import from_uint8, read_image, read_labels, read_video, to_uint8, write_image, write_video
+from douga.video.io import (
+    from_uint8,
+    read_image,
+    read_labels,
+    read_picture,
+    read_recipe,
+    read_video,
+    to_uint8,
+    write_image,
+    write_video,
+)
 
 
 def smooth(frames: int = 8, height: int = 32, width: int = 48) -> Tensor:
@@ -154,6 +164,161 @@ def test_a_picture_with_an_unknown_suffix_is_not_written(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"\.jpg.*\.png"):
         write_image(tmp_path / "a.docx", smooth()[:, 0])
     assert not any(tmp_path.iterdir())
+
+
+# Pictures with all that they hold
+
+
+def levels(picture: Tensor, bits: int) -> np.ndarray:
+    """(H, W, C) numbers as a file stores them."""
+    return to_uint8(picture[:, None], bits)[0]
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_picture_keeps_its_bits_and_its_alpha(tmp_path: Path, planes: int, kind: type) -> None:
+    top = np.iinfo(kind).max
+    values = np.random.default_rng(0).integers(0, top + 1, (5, 7, planes), dtype=kind)
+    values[0, 0], values[0, 1] = 0, top
+    swapped = values[..., [2, 1, 0, 3][:planes]]
+    for name in ("a.png", "a.tif"):
+        cv2.imwrite(str(tmp_path / name), swapped)
+        picture, bits = read_picture(tmp_path / name)
+        assert (bits, tuple(picture.shape)) == (8 * values.itemsize, (planes, 5, 7)), name
+        assert np.array_equal(levels(picture, bits), values), name
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_deep_grey_is_read_as_rgb(tmp_path: Path, name: str) -> None:
+    values = np.array([[0, 257, 65535]], dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / name), values)
+    picture, bits = read_picture(tmp_path / name)
+    assert bits == 16
+    assert np.array_equal(levels(picture, 16), values[..., None].repeat(3, axis=2))
+    assert torch.equal(picture, read_image(tmp_path / name))
+
+
+def test_what_is_transparent_is_seen_in_every_form(tmp_path: Path) -> None:
+    rgba = np.array([[[9, 9, 9, 255], [60, 60, 60, 0]]], dtype=np.uint8)
+    Image.fromarray(rgba).convert("LA").save(tmp_path / "la.png")
+    Image.fromarray(rgba[..., :3]).save(tmp_path / "key.png", transparency=(60, 60, 60))
+    palette = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode="P")
+    palette.putpalette([9, 9, 9, 60, 60, 60])
+    palette.save(tmp_path / "p.png", transparency=1)
+    for name in ("la.png", "key.png", "p.png"):
+        picture, bits = read_picture(tmp_path / name)
+        assert (bits, levels(picture, 8).tolist()) == (8, rgba.tolist()), name
+    Image.fromarray(np.array([[9, 300]], dtype=np.uint16)).save(tmp_path / "grey.png", transparency=300)
+    picture, bits = read_picture(tmp_path / "grey.png")
+    assert levels(picture, bits)[0, :, 3].tolist() == [65535, 0]
+    assert read_image(tmp_path / "grey.png")[:, 0, 1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    values = np.arange(18, dtype=np.uint16).reshape(2, 3, 3) * 1000
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    cv2.imwrite(str(tmp_path / "plain.png"), values)
+    plain = (tmp_path / "plain.png").read_bytes()
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "deep.png").write_bytes(plain[:33] + chunk + plain[33:])
+    Image.fromarray((values[..., ::-1] // 257).astype(np.uint8)).save(tmp_path / "flat.png", exif=exif)
+    deep, _ = read_picture(tmp_path / "deep.png")
+    flat, _ = read_picture(tmp_path / "flat.png")
+    assert deep.shape == flat.shape
+    assert (deep - flat).abs().max() <= 2 / 255
+
+
+def test_bad_pictures_are_refused_as_read_image_does(tmp_path: Path) -> None:
+    bad = bad_pictures(tmp_path)
+    cv2.imwrite(str(tmp_path / "deep.png"), np.random.default_rng(0).integers(0, 65536, (40, 40, 3), dtype=np.uint16))
+    (tmp_path / "cut16.png").write_bytes((tmp_path / "deep.png").read_bytes()[:3000])
+    header = b"BM" + np.array([54, 0, 54, 40, 9000, 9000], "<u4").tobytes() + np.array([1, 24], "<u2").tobytes()
+    (tmp_path / "huge.bmp").write_bytes(header + bytes(24))
+    for name, (kind, text) in {
+        **bad,
+        "cut16.png": (ValueError, "is damaged"),
+        "huge.bmp": (ValueError, "64,000,000 pixels"),
+    }.items():
+        with pytest.raises(kind, match=text) as caught:
+            read_picture(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_folder_keeps_every_bit(tmp_path: Path, planes: int, bits: int) -> None:
+    values = torch.randint(0, 2**bits, (planes, 3, 4, 6), generator=torch.Generator().manual_seed(0))
+    video = values / (2**bits - 1) * 2 - 1
+    write_video(tmp_path / "a", video, 25, bits=bits, recipe='{"seed": 1}')
+    for i in range(3):
+        picture, found = read_picture(tmp_path / "a" / f"000{i}.png")
+        assert found == bits
+        assert np.array_equal(levels(picture, bits), values[:, i].permute(1, 2, 0).numpy())
+
+
+def test_alpha_is_on_or_off_in_a_gif_and_white_in_an_mp4(tmp_path: Path) -> None:
+    video = torch.full((4, 3, 16, 16), -1.0)  # black
+    video[0, :, :8] = 1  # above, red
+    video[3, 0, :, :8], video[3, 1:, :, 8:] = 1, 1  # seen on the left at first, then on the right
+    video[3, 2, :, :8] = -0.1  # less than half
+    write_video(tmp_path / "a.gif", video, 10)
+    with Image.open(tmp_path / "a.gif") as gif:
+        for i, left in enumerate([True, False, False]):
+            gif.seek(min(i, gif.n_frames - 1))  # type: ignore[attr-defined]
+            rgba = np.array(gif.convert("RGBA"))
+            assert (rgba[..., 3] == np.where((np.arange(16) < 8) == left, 255, 0)).all(), i
+            assert rgba[2, 2 if left else 12].tolist() == [255, 0, 0, 255]
+            assert rgba[12, 2 if left else 12].tolist() == [0, 0, 0, 255]
+    write_video(tmp_path / "a.mp4", video, 10)
+    back = levels(read_video(tmp_path / "a.mp4")[0][:, 0], 8)
+    assert np.abs(back[:, 11:].astype(int) - 255).max() <= 8
+    assert np.abs(back[12:, :5].astype(int)).max() <= 8
+
+
+# How it was made
+
+
+RECIPE = '{"command": "tween", "note": "動画 \u00e9 \\"=;#\\n", "points": [' + ", ".join(["0.125"] * 200) + "]}"
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a"])
+def test_a_video_says_how_it_was_made(tmp_path: Path, name: str, bits: int) -> None:
+    written = []
+    for folder in ("one", "two"):
+        write_video(tmp_path / folder / name, smooth(), 20, bits=bits, recipe=RECIPE)
+        assert read_recipe(tmp_path / folder / name) == RECIPE
+        written.append([path.read_bytes() for path in sorted((tmp_path / folder).rglob("*.*"))])
+    assert written[0] == written[1]
+    write_video(tmp_path / "none" / name, smooth(), 20, bits=bits)
+    assert read_recipe(tmp_path / "none" / name) is None
+    same, _ = read_video(tmp_path / "none" / name)
+    assert torch.equal(read_video(tmp_path / "one" / name)[0], same)
+
+
+def test_a_picture_says_how_it_was_made(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", smooth()[:, 0], recipe=RECIPE)
+    assert read_recipe(tmp_path / "a.png") == RECIPE
+    with pytest.raises(ValueError, match=r"only a \.png keeps it"):
+        write_image(tmp_path / "a.jpg", smooth()[:, 0], recipe=RECIPE)
+
+
+def test_what_is_no_recipe_is_none_and_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.gif", comment=b"drawn by hand")
+    assert read_recipe(tmp_path / "a.gif") is None
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "folder").mkdir()
+    for name, kind, text in (
+        ("missing.mp4", FileNotFoundError, "there is no file"),
+        ("text.mp4", ValueError, "is not a video"),
+        ("folder", ValueError, "holds no pictures"),
+    ):
+        with pytest.raises(kind, match=text):
+            read_recipe(tmp_path / name)
 
 
 # Label maps
@@ -479,7 +644,7 @@ def test_frames_that_cannot_be_a_video_are_refused(tmp_path: Path, name: str) ->
         ([], "nothing to write .*: there are no frames"),
         ([good, good * torch.nan], "NaN"),
         ([good, torch.zeros(3, 8, 6)], r"frame 1 .* \(3, 8, 6\) and the first one \(3, 8, 8\)"),
-        ([torch.zeros(1, 8, 8)], r"shape \(1, 8, 8\) to .*: a frame is \(3, height, width\)"),
+        ([torch.zeros(1, 8, 8)], r"shape \(1, 8, 8\) to .*: a frame is \(3 or 4, height, width\)"),
     ):
         with pytest.raises(ValueError, match=text):
             write_video(tmp_path / "new" / name, iter(given), 25)
@@ -541,6 +706,8 @@ def test_a_video_that_cannot_be_written_is_refused_before_anything_is_made(tmp_p
     video = smooth()
     with pytest.raises(ValueError, match=r"\.mp4 or \.gif"):
         write_video(tmp_path / "new" / "a.avi", video, 25)
+    with pytest.raises(ValueError, match="8 or 16 bits for each value, not 12"):
+        write_video(tmp_path / "new" / "a", video, 25, bits=12)
     for fps in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="fps must lie between"):
             write_video(tmp_path / "new" / "a.mp4", video, fps)

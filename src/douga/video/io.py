@@ -1,27 +1,32 @@
 """Pictures and videos in and out of files. The only room where codecs and uint8 (T, H, W, C) live.
 
 Inside douga a picture is (3, H, W) and a video (3, T, H, W): float32, RGB in [-1, 1]. Colour profiles are not applied.
+A 4th plane is alpha, -1 where nothing is seen; the colour is not multiplied with it.
 Whatever is written is written beside its destination first and then moved there: a file is whole, or it is not there.
 What is long goes frame by frame: `frames` reads so, and `write_video` takes an iterator.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import torch
 from av.video.reformatter import Colorspace, VideoReformatter
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int32, UInt, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -29,6 +34,7 @@ from douga.video.ops import fit
 
 MAX_PIXELS = 64_000_000  # of one picture or one frame: 800 MB as float32
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+RECIPE_KEY = "douga"  # of the text in a PNG
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts", ".3gp", ".gif"}
 )
@@ -41,15 +47,16 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def to_uint8(frames: Float[Tensor, "3 t h w"]) -> UInt8[np.ndarray, "t h w 3"]:
-    """[-1, 1] to 0-255, rounded; what lies outside is clamped. Raises ValueError for NaN."""
+def to_uint8(frames: Float[Tensor, "c t h w"], bits: int = 8) -> UInt[np.ndarray, "t h w c"]:
+    """[-1, 1] to 0-255, or to 0-65535 if `bits` is 16, rounded; what lies outside is clamped. Raises ValueError for NaN."""
     if frames.isnan().any():
         raise ValueError("the frames hold values that are not numbers (NaN), so they cannot be written")
-    scaled = ((frames.detach() + 1) * 127.5).round().clamp(0, 255).byte()
+    top, kind = (255, torch.uint8) if bits == 8 else (65535, torch.uint16)
+    scaled = ((frames.detach() + 1) * (top / 2)).round().clamp(0, top).to(kind)
     return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
-def from_uint8(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "3 t h w"]:
+def from_uint8(frames: UInt8[np.ndarray, "t h w c"]) -> Float[Tensor, "c t h w"]:
     """0-255 to [-1, 1]; `to_uint8` gives every value back."""
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1).contiguous()
 
@@ -63,6 +70,23 @@ def read_image(path: str | Path) -> Float[Tensor, "3 h w"]:
     """
     with _picture(path) as picture:
         return _pixels(ImageOps.exif_transpose(picture))
+
+
+def read_picture(path: str | Path) -> tuple[Float[Tensor, "c h w"], int]:
+    """A picture as `read_image` takes it, with all that its file holds, and its bits for each value, 8 or 16.
+
+    (4, H, W) where the file knows transparency, its colours as they are stored; else (3, H, W). PNG and TIFF of 16 bits keep
+    them, colour too; what has more has its values as float32, and counts as 16. Raises as `read_image` does.
+    """
+    with _picture(path) as picture:
+        if picture.mode[0] in "IF":
+            return _grey(picture), 16
+        # The form in which it is stored: of colour in "RGB;16B", Pillow reads 8 bits.
+        stored = next((tile[3] for tile in getattr(picture, "tile", ())), "")
+        if picture.format in ("PNG", "TIFF") and ";16" in str(stored[0] if isinstance(stored, tuple) else stored):
+            return _deep(Path(path), picture), 16
+        kind = "RGBA" if picture.has_transparency_data else "RGB"
+        return from_uint8(np.array(ImageOps.exif_transpose(picture).convert(kind))[None])[:, 0], 8
 
 
 def read_labels(path: str | Path) -> Int32[Tensor, "h w"]:
@@ -158,28 +182,44 @@ def frames(
         raise ValueError(f"{path} has only {start + count if count else 'fewer'} frames; {wanted} were asked for")
 
 
-def write_image(path: str | Path, frame: Float[Tensor, "3 h w"]) -> None:
-    """Write a picture in the format of the suffix, over what is there. ValueError for an unknown suffix, OSError."""
+def write_image(path: str | Path, frame: Float[Tensor, "3 h w"], *, recipe: str | None = None) -> None:
+    """Write a picture in the format of the suffix, over what is there.
+
+    recipe: what `read_recipe` is to give back; PNG alone keeps it. ValueError for an unknown suffix, OSError.
+    """
     path = Path(path)
+    if recipe and path.suffix.lower() != ".png":
+        raise ValueError(f"cannot write how it was made into {path}: of pictures, only a .png keeps it")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(f"cannot write a picture to {path}: the name must end in {', '.join(sorted(IMAGE_SUFFIXES))}")
     pixels = to_uint8(frame[:, None])[0]
     with _beside(path) as draft:
-        Image.fromarray(pixels).save(draft, quality=95, subsampling=0)
+        if path.suffix.lower() == ".png":
+            draft.write_bytes(_png(pixels, recipe))
+        else:
+            Image.fromarray(pixels).save(draft, quality=95, subsampling=0)
 
 
 def write_video(
-    path: str | Path, frames: Float[Tensor, "3 t h w"] | Iterable[Float[Tensor, "3 h w"]], fps: float
+    path: str | Path,
+    frames: Float[Tensor, "c t h w"] | Iterable[Float[Tensor, "c h w"]],
+    fps: float,
+    *,
+    bits: int = 8,
+    recipe: str | None = None,
 ) -> None:
     """Write a video in the form of the name: .mp4 (H.264), .gif, or no suffix for a folder of 0000.png, 0001.png, ...
 
     frames: a video, or its frames one after another, which are then taken one at a time: memory does not grow with
     their number (in a GIF by a byte for each pixel). What their iterator raises goes through, and nothing is written.
 
-    The same frames give the same bytes. A file is written over; a folder must be new or empty. H.264 needs even sides:
-    an odd one gets one more row or column, a copy of the edge. A GIF joins equal frames into one that is shown longer.
-    Raises ValueError for an unknown suffix, an fps outside 0.01 to 1000, no frames, NaN or frames of several sizes,
-    OSError where it cannot be written.
+    They have 3 planes, or 4 with alpha: PNGs keep it, a GIF shows what is half seen or more, under an MP4 lies white.
+    bits: of each value in a PNG, 8 or 16. recipe: a JSON object that `read_recipe` gives back, how the video was made.
+
+    The same frames and recipe give the same bytes. A file is written over; a folder must be new or empty. H.264 needs even
+    sides: an odd one gets one more row or column, a copy of the edge. A GIF joins equal frames into one that is shown longer.
+    Raises ValueError for an unknown suffix, an fps outside 0.01 to 1000, other bits, no frames, NaN or frames of several
+    sizes, OSError where it cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -189,23 +229,51 @@ def write_video(
         )
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must lie between 0.01 and 1000, not {fps}")
+    if bits not in (8, 16):
+        raise ValueError(f"a picture has 8 or 16 bits for each value, not {bits}")
     if isinstance(frames, Tensor):
         if 0 in frames.shape:
             raise ValueError(f"there is nothing to write to {path}: the video's shape is {tuple(frames.shape)}")
         frames = frames.unbind(1)
     try:
         with _beside(path) as draft:
-            pixels = _as_pixels(path, frames)
+            pixels = _as_pixels(path, frames, 8 if suffix else bits)
             if suffix == ".mp4":
-                _write_mp4(draft, pixels, fps)
+                _write_mp4(draft, pixels, fps, recipe)
             elif suffix == ".gif":
-                _write_gif(draft, pixels, fps)
+                _write_gif(draft, pixels, fps, recipe)
             else:
                 draft.mkdir()
                 for i, frame in enumerate(pixels):
-                    Image.fromarray(frame).save(draft / f"{i:04d}.png")
+                    (draft / f"{i:04d}.png").write_bytes(_png(frame, None if i else recipe))
     except _SourceError as error:
         raise error.reason from None
+
+
+def read_recipe(path: str | Path) -> str | None:
+    """The recipe that `write_video` or `write_image` put into a file, or into the first picture of a folder.
+
+    None if there is none. Raises as `frames` does, ValueError too for a folder without pictures.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = picture_files(path)[0]
+    _check_file(path, "video")
+    if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() == ".gif":
+        with _picture(path) as picture:
+            text = picture.info.get("comment" if picture.format == "GIF" else RECIPE_KEY, "")
+            text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    else:
+        options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+        try:
+            with av.open(str(path), metadata_errors="replace", container_options=options) as container:
+                text = container.metadata.get("comment", "")
+        except av.error.FFmpegError as error:
+            raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from error
+    try:  # anybody may comment on a video
+        return text if isinstance(json.loads(text), dict) else None
+    except ValueError:
+        return None
 
 
 class _SourceError(Exception):
@@ -215,7 +283,7 @@ class _SourceError(Exception):
         self.reason = reason
 
 
-def _as_pixels(path: Path, frames: Iterable[Float[Tensor, "3 h w"]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _as_pixels(path: Path, frames: Iterable[Float[Tensor, "c h w"]], bits: int) -> Iterator[UInt[np.ndarray, "h w c"]]:
     """The frames for a codec, one at a time. ValueError for none, an empty one, or one of another size."""
     source, first, count = iter(frames), None, 0
     while True:
@@ -226,15 +294,15 @@ def _as_pixels(path: Path, frames: Iterable[Float[Tensor, "3 h w"]]) -> Iterator
         if frame is None:
             break
         first = first or tuple(frame.shape)
-        if len(first) != 3 or first[0] != 3 or 0 in first:
-            raise ValueError(f"cannot write frames of the shape {first} to {path}: a frame is (3, height, width)")
+        if len(first) != 3 or first[0] not in (3, 4) or 0 in first:
+            raise ValueError(f"cannot write frames of the shape {first} to {path}: a frame is (3 or 4, height, width)")
         if tuple(frame.shape) != first:
             raise ValueError(
                 f"frame {count} for {path} has the shape {tuple(frame.shape)} and the first one {first}: "
                 "the frames of a video are all of one size"
             )
         count += 1
-        yield to_uint8(frame[:, None])[0]
+        yield to_uint8(frame[:, None], bits)[0]
     if count == 0:
         raise ValueError(f"there is nothing to write to {path}: there are no frames")
 
@@ -272,15 +340,44 @@ def _picture(path: str | Path) -> Iterator[Image.Image]:
         raise ValueError(f"{path} is damaged or of a kind that cannot be read: {error}") from error
 
 
+def _grey(picture: Image.Image) -> Float[Tensor, "c h w"]:
+    """Grey of 16 or 32 bits, which Pillow would clip to 8: as RGB, with alpha if one of its values stands for nothing."""
+    picture = ImageOps.exif_transpose(picture)
+    grey = torch.from_numpy(np.array(picture, dtype=np.float32))
+    top = 1 if picture.mode == "F" else 65535
+    if not (grey.min() >= 0 and grey.max() <= top):
+        raise ValueError(f"its values must lie between 0 and {top}")
+    planes = (grey / top * 2 - 1).expand(3, -1, -1)
+    if "transparency" in picture.info:
+        planes = torch.cat([planes, torch.where(grey == picture.info["transparency"], -1.0, 1.0)[None]])
+    return planes.contiguous()
+
+
+# How a picture lies in its file, as EXIF says: whether it is mirrored left to right, then how many quarters to turn it
+# counter-clockwise.
+ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
+
+
+def _deep(path: Path, picture: Image.Image) -> Float[Tensor, "c h w"]:
+    """A PNG or TIFF in 16-bit colour, or grey with alpha."""
+    picture.load()  # says what is wrong with a damaged file; OpenCV does not
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("its 16 bits cannot be read: save it as a PNG")
+    if picture.format == "PNG":  # of a TIFF, OpenCV turns it itself
+        mirrored, quarters = ORIENTATIONS.get(picture.getexif().get(0x0112, 1), (False, 0))
+        decoded = np.rot90(decoded[:, ::-1] if mirrored else decoded, quarters)
+    order = [2, 1, 0, 3] if decoded.shape[2] == 4 and picture.has_transparency_data else [2, 1, 0]
+    unit = torch.from_numpy(decoded[..., order].astype(np.float32)).permute(2, 0, 1) / 65535
+    if len(order) == 4 and getattr(picture, "tag_v2", {}).get(338) == (1,):  # ExtraSamples: multiplied with alpha
+        unit[:3] = (unit[:3] / unit[3:].clamp(min=1e-9)).clamp(max=1)
+    return (unit * 2 - 1).contiguous()
+
+
 def _pixels(picture: Image.Image) -> Float[Tensor, "3 h w"]:
-    if picture.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would clip to 8
-        grey = torch.from_numpy(np.array(picture, dtype=np.float32))
-        top = 1 if picture.mode == "F" else 65535
-        if not (grey.min() >= 0 and grey.max() <= top):
-            raise ValueError(f"its values must lie between 0 and {top}")
-        if "transparency" in picture.info:
-            grey[grey == picture.info["transparency"]] = top
-        return (grey / top * 2 - 1).expand(3, -1, -1).contiguous()
+    if picture.mode[0] in "IF":
+        grey = _grey(picture)
+        return grey if len(grey) == 3 else torch.where(grey[3] > 0, grey[:3], 1.0)
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
@@ -361,20 +458,50 @@ def _beside(path: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _write_gif(path: Path, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
+def _png(pixels: UInt[np.ndarray, "h w c"], recipe: str | None) -> bytes:
+    """A PNG file of 8 or 16 bits, 3 or 4 planes, the same bytes for the same pixels."""
+    if pixels.dtype == np.uint16:  # Pillow writes none in colour
+        kind = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        written, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, kind))
+        assert written
+        png = encoded.tobytes()
+    else:
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        png = file.getvalue()
+    if not recipe:
+        return png
+    chunk = b"iTXt" + RECIPE_KEY.encode() + bytes(5) + recipe.encode()  # not compressed, of no language
+    chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return png[:33] + chunk + png[33:]  # behind the signature and the header
+
+
+def _write_gif(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: float, recipe: str | None) -> None:
     delays: list[int] = []  # Pillow looks up a frame's delay when it has taken the frame
 
     def quantised() -> Iterator[Image.Image]:
         for i, pixels in enumerate(frames):
             # Delays are whole 1/100 s: rounding the running time keeps the whole in step.
             delays.append(10 * max(round(100 * (i + 1) / fps) - round(100 * i / fps), 1))
-            yield Image.fromarray(pixels).quantize(256)
+            if pixels.shape[2] == 3:
+                yield Image.fromarray(pixels).quantize(256)
+                continue
+            numbers = Image.fromarray(pixels[..., :3]).quantize(255)
+            seen = Image.fromarray(np.where(pixels[..., 3] < 128, np.uint8(255), np.array(numbers)), mode="P")
+            seen.putpalette((numbers.getpalette() or []) + [0] * (768 - len(numbers.getpalette() or [])))
+            seen.info["transparency"] = 255
+            yield seen
 
     others = quantised()
-    next(others).save(path, format="GIF", save_all=True, append_images=others, duration=delays, loop=0)
+    first = next(others)
+    # Behind what is not seen stands nothing, and not the frame before.
+    options: dict[str, object] = {"disposal": 2} if "transparency" in first.info else {}
+    if recipe:
+        options["comment"] = recipe.encode()
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=delays, loop=0, **options)
 
 
-def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
+def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: float, recipe: str | None) -> None:
     first = next(frames)
     height, width = first.shape[:2]
     container_options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no date, no version
@@ -387,8 +514,13 @@ def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: fl
             stream.options = {**stream.options, "x264-params": "asm=avx2"}
         codec = stream.codec_context
         codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = 1  # BT.709, 16-235
+        if recipe:
+            container.metadata["comment"] = recipe
         to_yuv = VideoReformatter()
         for i, pixels in enumerate(chain([first], frames)):
+            if pixels.shape[2] == 4:
+                alpha = pixels[..., 3:] / 255
+                pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
             even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             rgb = av.VideoFrame.from_ndarray(even, format="rgb24")
             frame = to_yuv.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG")
