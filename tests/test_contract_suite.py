@@ -143,6 +143,28 @@ class TestMethod:
         alone = [draw(method, ask(method, truth[i : i + 1])) for i in range(2)]
         torch.testing.assert_close(both, torch.cat(alone, dim=1), rtol=0, atol=1e-5)
 
+    def test_times_say_where_a_frame_lies(self, name: str) -> None:
+        method = build(name)
+        if "tween" not in method.tasks:
+            pytest.skip("it does not draw between key frames")
+        even = ask(method, moving(method, 1, 16))
+        same = draw(method, replace(even, times=torch.arange(16.0) * 3 + 5))
+        torch.testing.assert_close(same, draw(method, even), rtol=0, atol=1e-5)
+        late = torch.tensor([0.0] * 14 + [1, 15])  # waits at the first key frame, then begins
+        drawn = draw(method, replace(even, times=late))
+        assert all(torch.equal(drawn[:, :, :, t], drawn[:, :, :, 0]) for t in range(1, 14))
+        # Not to the bit: a method may also look at the frames beside it.
+        torch.testing.assert_close(drawn[:, :, :, 14], same[:, :, :, 1], rtol=0, atol=1e-3)
+
+    def test_without_diversity_every_sample_is_the_same(self, name: str) -> None:
+        method = build(name)
+        if "tween" not in method.tasks:
+            pytest.skip("it does not draw between key frames")
+        request = replace(ask(method, moving(method, 1, 8)), diversity=0.0)
+        drawn = draw(method, request)
+        torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(drawn, draw(method, request, seed=4), rtol=0, atol=1e-5)
+
     def test_another_size_is_refused_where_it_has_one(self, name: str) -> None:
         method = build(name)
         if method.size is None:

@@ -79,6 +79,12 @@ def test_a_request_holds_no_truth() -> None:
         ({"cond": torch.zeros(1, 2, 5, 8, 8)}, "cond has 5 frames, known has 4"),
         ({"fps": 0.0}, "fps must be above 0, not 0.0"),
         ({"fps": float("nan")}, "fps must be above 0, not nan"),
+        ({"times": torch.arange(5.0)}, "times must hold one finite number for each of the 4 frames"),
+        ({"times": torch.tensor([0, 1, float("nan"), 3])}, "times must hold one finite number"),
+        ({"times": torch.tensor([0.0, 2, 1, 3])}, "times must never decrease"),
+        ({"times": torch.zeros(4)}, "must grow from each known frame to the next"),
+        ({"diversity": -0.1}, "diversity must lie between 0 and 1, not -0.1"),
+        ({"diversity": float("nan")}, "diversity must lie between 0 and 1"),
     ],
 )
 def test_a_request_says_what_is_wrong(change: dict, sentence: str) -> None:
@@ -92,6 +98,39 @@ def test_keep_known_puts_the_given_frames_back_bit_for_bit() -> None:
     assert kept.shape == drawn.shape
     assert all(torch.equal(sample[:, :, MASK], truth[:, :, MASK]) for sample in kept)
     assert torch.equal(kept[:, :, :, ~MASK], drawn[:, :, :, ~MASK])
+
+
+def ways(known: list[int], times: list[float] | None = None) -> tuple[list, list, list]:
+    mask = torch.zeros(6, dtype=torch.bool)
+    mask[known] = True
+    times_ = None if times is None else torch.tensor(times, dtype=torch.float32)
+    left, right, way = Request(torch.zeros(1, 3, 6, 2, 2), mask, times=times_).ways()
+    return left.tolist(), right.tolist(), [round(share, 4) for share in way.tolist()]
+
+
+def test_ways_lead_from_known_frame_to_known_frame() -> None:
+    assert ways([1, 3, 4]) == ([1, 1, 1, 3, 4, 4], [1, 1, 3, 3, 4, 4], [0, 0, 0.5, 0, 0, 0])
+    assert ways([2]) == ([2] * 6, [2] * 6, [0] * 6)
+
+
+def test_ways_go_by_time() -> None:
+    left, right, way = ways([0, 5], [10, 10, 11, 13, 20, 20])
+    assert (left, right) == ([0] * 5 + [5], [0] + [5] * 5)
+    assert way == [0, 0, 0.1, 0.3, 1, 0]
+
+
+def test_a_frame_at_the_time_of_a_known_one_is_that_one() -> None:
+    known = torch.zeros(1, 3, 5, 2, 2)
+    known[:, :, 0], known[:, :, 4] = -0.5, 0.5
+    mask = torch.tensor([True, False, False, False, True])
+    drawn = torch.full((2, 1, 3, 5, 2, 2), 0.25)
+    kept = Request(known, mask, times=torch.tensor([0.0, 0, 1, 2, 2])).keep_known(drawn)
+    assert kept[1, 0, 0, :, 0, 0].tolist() == [-0.5, -0.5, 0.25, 0.5, 0.5]
+    # Before the first known frame and after the last one nothing is known.
+    alone = torch.tensor([False, True, False, False, False])
+    kept = Request.hide(known + 0.125, alone)
+    kept = Request(kept.known, alone, times=torch.arange(5.0)).keep_known(drawn)
+    assert kept[0, 0, 0, :, 0, 0].tolist() == [0.25, 0.125, 0.25, 0.25, 0.25]
 
 
 def test_a_clip_is_in_range() -> None:

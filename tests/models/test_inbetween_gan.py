@@ -97,7 +97,7 @@ def test_time_is_doubled_to_sixteen_frames_and_any_number_is_drawn(generator: st
     first, last = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
     noise = torch.randn(4, TINY.noise)
     with torch.no_grad():
-        native = model.generator(first, last, noise, 16)
+        native = model.generator(first, last, noise)
         assert native.shape == (4, 3, 16, 32, 32)
         for frames in (1, 7, 30):
             drawn = model.synthesize(Request.tween(first, last, frames), 2, torch.Generator().manual_seed(0))
@@ -112,8 +112,8 @@ def test_samples_do_not_depend_on_their_neighbours() -> None:
     first, last = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
     noise = torch.randn(4, TINY.noise)
     with torch.no_grad():
-        together = model.generator(first, last, noise, 16)
-        alone = model.generator(first[1:], last[1:], noise[3:], 16)  # row s * b + i draws clip i
+        together = model.generator(first, last, noise)
+        alone = model.generator(first[1:], last[1:], noise[3:])  # row s * b + i draws clip i
     torch.testing.assert_close(together[3:], alone, atol=1e-5, rtol=1e-4)
 
 

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from douga.baselines.naive import neighbours
 from douga.core.clip import Request
 from douga.video.flow import estimate, inside
 from douga.video.ops import warp
@@ -32,9 +31,7 @@ class Flow:
         known = request.known.cpu()  # DIS runs on the CPU
         drawn = torch.empty_like(known)
         flows: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        for time, (left, right, way) in enumerate(
-            zip(*(part.tolist() for part in neighbours(request.mask)), strict=True)
-        ):
+        for time, (left, right, way) in enumerate(zip(*(part.tolist() for part in request.ways()), strict=True)):
             first, last = known[:, :, left], known[:, :, right]
             if left == right:
                 drawn[:, :, time] = first

@@ -36,6 +36,8 @@ from douga.core.contracts import Phase
 from douga.nn.blocks import BatchNorm
 from douga.nn.losses import gaussian_kl
 
+TRAINED = 16  # frames of the clips that the authors train on
+
 
 @dataclass(frozen=True)
 class Config:
@@ -306,17 +308,25 @@ class Sdvi(nn.Module):
 
     @torch.no_grad()
     def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
-        """See `Synthesizer`. Raises ValueError for other key frames than one first and one last."""
+        """See `Synthesizer`. Raises ValueError for other key frames than one first and one last.
+
+        It draws frame after frame, evenly spaced. Where other times are asked for, it draws at least `TRAINED` and gives the
+        nearest in time.
+        """
         b, c, t, h, w = request.known.shape
         if c != 3:
             raise ValueError(f"this model draws 3 channels, not {c}")
         if not (request.mask[0] and request.mask[-1] and request.mask.sum() == 2 and t > 2):
             raise ValueError("this model draws between one first and one last key frame; other frames can't be given")
-        noise = torch.randn(samples * b, t - 2, self.config.noise, generator=generator, device=generator.device)
+        steps = t - 2 if request.times is None else max(t, TRAINED) - 2
+        noise = torch.randn(samples * b, steps, self.config.noise, generator=generator, device=generator.device)
         keys = self._frames(request.known[:, :, [0, -1]])
         rows = max(1, self.piece_pixels // (keys.shape[3] * keys.shape[4]))
-        between = self.network.draw(keys, noise.to(keys.device), rows)[..., :h, :w].unflatten(0, (samples, b))
-        return request.keep_known(F.pad(between, (0, 0, 0, 0, 1, 1)))
+        between = self.network.draw(keys, request.diversity * noise.to(keys.device), rows)[..., :h, :w]
+        if request.times is not None:
+            way = request.ways()[2]
+            between = between[:, :, ((steps + 1) * way).round().long().clamp(1, steps)[1:-1] - 1]
+        return request.keep_known(F.pad(between.unflatten(0, (samples, b)), (0, 0, 0, 0, 1, 1)))
 
     def _frames(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "t b c h2 w2"]:
         """Time first, and padded to a multiple of the stride."""

@@ -24,7 +24,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from douga.baselines.naive import neighbours
 from douga.core.clip import Batch, Request, standard_normal
 from douga.core.contracts import Phase
 
@@ -196,7 +195,7 @@ class SepConv(nn.Module):
         known = request.known
         if known.shape[1] != 3:
             raise ValueError(f"this model draws 3 channels (RGB), not {known.shape[1]}")
-        left, right, way = neighbours(request.mask.to(known.device))
+        left, right, way = request.ways()
         drawn = known[:, :, left]
         between = (left != right).nonzero()[:, 0]
         piece = max(1, PIECE_PX // known[0, 0, 0].numel())

@@ -39,6 +39,9 @@ class Request:
     cond: (B, K, T, H, W) maps, for tasks that have them: of labels as `douga.video.ops.encode_labels` gives them, or pictures.
     fps: frames per second.
     flow: (B, 2, T, H, W), px, as in `Batch`: only for methods that need the true motion and say so (`needs_flow`).
+    times: (T,) finite float32, when each frame is shown, in any unit; it never decreases, and grows from each known frame to
+        the next. None: 0, 1, 2, ...
+    diversity: how far samples may differ, 0 to 1: methods multiply their noise with it. 0: all are the most typical drawing.
     Raises ValueError where one of these does not hold.
     """
 
@@ -47,6 +50,8 @@ class Request:
     cond: Float[Tensor, "b k t h w"] | None = None
     fps: float = 25.0
     flow: Float[Tensor, "b 2 t h w"] | None = None
+    times: Float[Tensor, " t"] | None = None
+    diversity: float = 1.0
 
     def __post_init__(self) -> None:
         check_video(self.known, "known")
@@ -60,6 +65,13 @@ class Request:
             raise ValueError(f"cond has {self.cond.shape[2]} frames, known has {self.known.shape[2]}")
         if not self.fps > 0:
             raise ValueError(f"fps must be above 0, not {self.fps}")
+        if self.times is not None:
+            if self.times.shape != self.mask.shape or not self.times.isfinite().all():
+                raise ValueError(f"times must hold one finite number for each of the {len(self.mask)} frames")
+            if (self.times.diff() < 0).any() or (self.times[self.mask.to(self.times.device)].diff() <= 0).any():
+                raise ValueError("times must never decrease, and must grow from each known frame to the next")
+        if not 0 <= self.diversity <= 1:
+            raise ValueError(f"diversity must lie between 0 and 1, not {self.diversity}")
 
     @classmethod
     def tween(
@@ -88,9 +100,34 @@ class Request:
         """Keep the frames of `video` that `mask` marks and forget the others."""
         return cls(torch.where(mask.to(video.device)[:, None, None], video, 0.0), mask, cond, fps)
 
+    def ways(self) -> tuple[Int[Tensor, " t"], Int[Tensor, " t"], Float[Tensor, " t"]]:
+        """For each frame: the last known one up to it, the first known one from it on, and the way between them in time, 0 to 1.
+
+        Before the first known frame and after the last one both are that frame, and the way is 0. On the device of `known`;
+        there must be a known frame.
+        """
+        assert self.mask.any(), "there are no ways where no frame is known"
+        mask, count = self.mask.cpu(), len(self.mask)
+        index = torch.arange(count)
+        left = torch.where(mask, index, -1).cummax(0).values
+        right = torch.where(mask, index, count).flip(0).cummin(0).values.flip(0)
+        left, right = torch.where(left < 0, right, left), torch.where(right == count, left, right)
+        times = (index if self.times is None else self.times.cpu()).double()
+        gap = times[right] - times[left]
+        way = torch.where(gap > 0, (times - times[left]) / gap, 0).float()
+        return left.to(self.known.device), right.to(self.known.device), way.to(self.known.device)
+
     def keep_known(self, drawn: Float[Tensor, "*s b c t h w"]) -> Float[Tensor, "*s b c t h w"]:
-        """Put the known frames, exactly as given, in the place of what was drawn there."""
-        return torch.where(self.mask.to(drawn.device)[:, None, None], self.known.to(drawn), drawn)
+        """Put the known frames, exactly as given, in the place of what was drawn there.
+
+        A frame between two known ones that is shown at the very time of one of them is that one too.
+        """
+        mask, known = self.mask.to(drawn.device), self.known.to(drawn)
+        if self.times is not None and mask.any():
+            left, right, way = (part.to(drawn.device) for part in self.ways())
+            mask = mask | ((left != right) & ((way == 0) | (way == 1)))
+            known = known[:, :, torch.where(way < 1, left, right)]
+        return torch.where(mask[:, None, None], known, drawn)
 
 
 @dataclass(frozen=True)

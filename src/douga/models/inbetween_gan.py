@@ -230,11 +230,14 @@ class Generator(nn.Module):
         first: Float[Tensor, "b 3 h w"],
         last: Float[Tensor, "b 3 h w"],
         noise: Float[Tensor, "n d"],
-        frames: int,
         *,
+        way: Float[Tensor, " t"] | None = None,
         detail: bool = True,
     ) -> Float[Tensor, "n 3 t h w"]:
-        """n = samples * b drawings, sample-major: noise row s * b + i draws clip i. detail: False leaves `Detail` out."""
+        """n = samples * b drawings, sample-major: noise row s * b + i draws clip i.
+
+        way: where each frame lies, 0 (the first key frame) to 1; None: `TIME` frames, evenly. detail: False leaves `Detail` out.
+        """
         samples = len(noise) // len(first)
         # Both key frames in one pass: batch norm sees the same statistics for both.
         (start, end), quarter, half = (
@@ -247,16 +250,16 @@ class Generator(nn.Module):
             details = {2: lambda h: at_quarter(h, *quarter), 4: lambda h: at_half(h, *half)}
         if self.naive:
             z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
-            return _retime(self.video(z, *keys, details), frames)
+            return _retime(self.video(z, *keys, details), way)
         z = self.latent(start, end, noise)
-        return self.video(_retime(z, frames), *keys, details)
+        return self.video(_retime(z, way), *keys, details)
 
 
-def _retime(video: Float[Tensor, "b c t h w"], frames: int) -> Float[Tensor, "b c {frames} h w"]:
-    """Read a video at `frames` evenly spaced times, ends included, between its own frames linearly."""
-    if frames == video.shape[2]:
+def _retime(video: Float[Tensor, "b c t0 h w"], way: Float[Tensor, " t"] | None) -> Float[Tensor, "b c t h w"]:
+    """Read a video at other times, 0 (its first frame) to 1 (its last), between its own frames linearly. None: as it is."""
+    if way is None:
         return video
-    at = torch.linspace(0, video.shape[2] - 1, frames, device=video.device)
+    at = way * (video.shape[2] - 1)
     before = at.floor().long().clamp(max=video.shape[2] - 2)
     after_share = (at - before).to(video.dtype)[:, None, None]
     return video[:, :, before] * (1 - after_share) + video[:, :, before + 1] * after_share
@@ -363,7 +366,11 @@ class InbetweenGAN(nn.Module):
         if not (request.mask[0] and request.mask[-1] and request.mask.sum() == 2 and t > 2):
             raise ValueError("this model draws between one first and one last key frame; other frames can't be given")
         noise = torch.randn(samples * b, self.config.noise, generator=generator, device=generator.device)
-        drawn = self.generator(request.known[:, :, 0], request.known[:, :, -1], noise.to(request.known.device), t)
+        noise = (request.diversity * noise).to(request.known.device)
+        way = None if t == TIME and request.times is None else request.ways()[2]
+        if way is not None:
+            way[-1] = 1  # `ways` counts a known frame as one that lies 0 after itself
+        drawn = self.generator(request.known[:, :, 0], request.known[:, :, -1], noise, way=way)
         return request.keep_known(drawn.unflatten(0, (samples, b)))
 
     def windows(self, batch: Batch) -> Iterable[Window]:
@@ -377,7 +384,7 @@ class InbetweenGAN(nn.Module):
     def forward(self, window: Window, carry: None) -> tuple[Tensor, None]:
         """The 16 frames as drawn, key frames too: (best_of * B, 3, T, H, W), sample-major."""
         video = window.video
-        return self.generator(video[:, :, 0], video[:, :, -1], window.noise, TIME, detail=window.detail), None
+        return self.generator(video[:, :, 0], video[:, :, -1], window.noise, detail=window.detail), None
 
     def phases(self) -> list[Phase]:
         return [

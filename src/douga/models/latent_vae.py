@@ -186,13 +186,10 @@ class LatentVAE(nn.Module):
         ends = q.mean.expand(samples, -1, -1, -1)
         if self.stochastic:
             noise = torch.randn(ends.shape, generator=generator, device=generator.device)
-            ends = q.draw(self.config.spread * noise.to(ends.device))
-        latents = ends.new_empty(samples, b, t, ends.shape[-1])
-        for k, (start, stop) in enumerate(pairwise(known)):
-            share = torch.linspace(0, 1, stop - start + 1, device=ends.device)[:, None]
-            latents[:, :, start : stop + 1] = torch.lerp(ends[:, :, k, None], ends[:, :, k + 1, None], share)
-        if t == 1:
-            latents[:, :, 0] = ends[:, :, 0]
+            ends = q.draw(request.diversity * self.config.spread * noise.to(ends.device))
+        left, right, way = request.ways()
+        rank = request.mask.to(way.device).cumsum(0) - 1  # which key frame a known frame is
+        latents = torch.lerp(ends[:, :, rank[left]], ends[:, :, rank[right]], way[:, None])
         drawn = self.decode(latents.flatten(0, 2)).unflatten(0, (samples, b, t))
         return request.keep_known(drawn.transpose(2, 3))
 
