@@ -5,6 +5,8 @@ import warnings
 import weakref
 import zlib
 from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -25,6 +27,8 @@ from douga.video.io import (
     read_picture,
     read_recipe,
     read_video,
+    shown,
+    sound,
     to_uint8,
     write_image,
     write_video,
@@ -649,6 +653,95 @@ def test_frames_that_cannot_be_a_video_are_refused(tmp_path: Path, name: str) ->
         with pytest.raises(ValueError, match=text):
             write_video(tmp_path / "new" / name, iter(given), 25)
     assert not any(tmp_path.iterdir())
+
+
+# Times and sound
+
+
+def filmed(path: Path, times_ms: list[int], sound: str = "", late_ms: int = 0) -> None:
+    """A video of frames shown at these times, and a tone beside it that begins with the first of them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.options = {"threads": "1"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        tone = container.add_stream(sound, rate=8000, layout="mono") if sound else None
+        for time, pixels in zip(times_ms, to_uint8(smooth(len(times_ms))), strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = time + late_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if tone is not None:
+            samples = np.sin(np.arange(8 * (times_ms[-1] + 40)) / 5)
+            kind = tone.codec_context.format.name
+            whole = samples[None].astype(np.float32) if kind == "fltp" else (samples[None] * 9999).astype(np.int16)
+            for i in range(0, whole.shape[1], 1024):
+                piece = av.AudioFrame.from_ndarray(whole[:, i : i + 1024].copy(), format=kind, layout="mono")
+                piece.sample_rate, piece.pts, piece.time_base = 8000, i + 8 * late_ms, Fraction(1, 8000)
+                container.mux(tone.encode(piece))
+            container.mux(tone.encode(None))
+
+
+def packets(path: Path) -> list[tuple[Fraction, bytes]]:
+    """The sound of a video: when each piece is heard, and its bytes."""
+    with av.open(str(path)) as container:
+        track = container.streams.audio[0]
+        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(track) if p.pts is not None and p.time_base]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_frames_come_with_the_times_of_the_file(tmp_path: Path, name: str) -> None:
+    times = [0, 40, 80, 200, 240, 500]
+    filmed(tmp_path / name, times)
+    found = list(shown(tmp_path / name))
+    assert [1000 * (each.seconds - found[0].seconds) for each in found] == times
+    whole, _ = read_video(tmp_path / name)
+    assert torch.equal(torch.stack([each.frame for each in found], 1), whole)
+
+
+def test_a_gif_and_a_folder_have_times_too(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.gif", smooth()[:, [0, 0, 0, 4, 6]], 20)
+    assert [each.seconds for each in shown(tmp_path / "a.gif")] == [0, Fraction(15, 100), Fraction(20, 100)]
+    deep = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    write_video(tmp_path / "a", deep, 20, bits=16, number=7)
+    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == ["0007.png", "0008.png", "0009.png"]
+    found = list(shown(tmp_path / "a"))
+    assert [(each.seconds, each.fps, each.bits, len(each.frame)) for each in found] == [
+        (Fraction(i, 25), 25, 16, 4) for i in range(3)
+    ]
+    Image.new("RGB", (9, 8)).save(tmp_path / "a" / "x.png")
+    with pytest.raises(ValueError, match=r"frame 3 of .* is 9x8 and the first one 8x8"):
+        list(shown(tmp_path / "a"))
+
+
+def test_times_grow_even_in_a_broken_file(real_data: Path) -> None:
+    times = [each.seconds for each in shown(real_data / "ucf101/TrumanShow_wave_f_nm_np1_fr_med_26.avi")]
+    assert len(times) == 48
+    assert all(later > earlier for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize("late_ms", [0, 320])
+def test_sound_is_copied_as_it_is_and_stays_in_time(tmp_path: Path, late_ms: int) -> None:
+    filmed(tmp_path / "a.mkv", [40 * i for i in range(30)], "aac", late_ms)
+    assert sound(tmp_path / "a.mkv") == ("aac", True)
+    start = next(iter(shown(tmp_path / "a.mkv"))).seconds
+    for out in ("b.mp4", "c.mp4"):
+        write_video(tmp_path / out, smooth(60), 50, sound=(tmp_path / "a.mkv", start))
+    assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
+    given, copied = packets(tmp_path / "a.mkv"), packets(tmp_path / "b.mp4")
+    assert [data for _, data in given] == [data for _, data in copied]
+    first = next(iter(shown(tmp_path / "b.mp4"))).seconds
+    # Matroska's clock counts in ms.
+    assert all(
+        abs((a - start) - (b - first)) <= Fraction(1, 1000) for (a, _), (b, _) in zip(given, copied, strict=True)
+    )
+
+
+def test_sound_that_an_mp4_cannot_hold_is_known_before(tmp_path: Path) -> None:
+    filmed(tmp_path / "a.mov", [0, 40], "pcm_mulaw")
+    assert sound(tmp_path / "a.mov") == ("pcm_mulaw", False)
+    filmed(tmp_path / "b.mp4", [0, 40])
+    assert sound(tmp_path / "b.mp4") == sound(tmp_path) == ("", False)
 
 
 # Nothing that existed is lost, nothing half-written is left

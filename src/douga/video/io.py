@@ -15,7 +15,8 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain, islice
@@ -40,6 +41,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 # Playlists and the like stay out: they are short texts that make the decoder open other files and addresses.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,h264,hevc,m4v,asf,flv,ogg"
+SAFELY = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
 
 def is_video(path: str | Path) -> bool:
@@ -161,10 +163,7 @@ def frames(
     if path.is_dir():
         source = ((25.0, read_image(picture)) for picture in picture_files(path)[start:stop])
     else:
-        _check_file(path, "video")
-        with path.open("rb") as file:
-            is_gif = file.read(4) == b"GIF8"
-        source = islice(_gif(path) if is_gif else _stream(path, tolerant=tolerant), start, stop)
+        source = ((float(shown.fps), shown.frame) for shown in islice(_file(path, tolerant=tolerant), start, stop))
     count, first_h, first_w = 0, 0, 0
     for fps, frame in source:
         h, w = frame.shape[1:]
@@ -180,6 +179,61 @@ def frames(
     if count == 0 or (length is not None and count < length):
         wanted = f"{length} from frame {start} on" if length is not None else f"those from frame {start} on"
         raise ValueError(f"{path} has only {start + count if count else 'fewer'} frames; {wanted} were asked for")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame of a video and when it is shown.
+
+    frame: (3, H, W) or, with alpha, (4, H, W). seconds: when it begins, by the file's own clock, which need not start at 0.
+    fps: the video's average rate. bits: of each of its values in the file, 8 or 16.
+    """
+
+    frame: Float[Tensor, "c h w"]
+    seconds: Fraction
+    fps: Fraction
+    bits: int = 8
+
+
+def shown(path: str | Path) -> Iterator[Shown]:
+    """The frames of a video file, an animated GIF or a folder of pictures, with their times, which grow from one to the next.
+
+    As `frames`, but the pictures of a folder, shown at 25 fps, keep alpha and 16 bits. Raises as `frames` does without a size.
+    """
+    path = Path(path)
+    first: tuple[int, ...] = ()
+    before = None
+    source = _file(path, tolerant=False)
+    if path.is_dir():
+        pictures = enumerate(map(read_picture, picture_files(path)))
+        source = (Shown(frame, Fraction(i, 25), Fraction(25), bits) for i, (frame, bits) in pictures)
+    for i, now in enumerate(source):
+        (h, w), first = now.frame.shape[1:], first or now.frame.shape[1:]
+        if (h, w) != first:
+            raise ValueError(
+                f"frame {i} of {path} is {w}x{h} and the first one {first[1]}x{first[0]}: make all one size"
+            )
+        if before is not None and now.seconds <= before:  # a broken clock: two frames at one time, or time runs back
+            now = Shown(now.frame, before + 1 / now.fps, now.fps, now.bits)
+        before = now.seconds
+        yield now
+
+
+def sound(path: str | Path) -> tuple[str, bool]:
+    """The codec of a video file's sound, "" if it has none or is no video file, and whether an MP4 can hold it as it is."""
+    if Path(path).is_dir() or Path(path).suffix.lower() == ".gif":
+        return "", False
+    with av.open(str(path), metadata_errors="replace", container_options=SAFELY) as container:
+        track = next(iter(container.streams.audio), None)
+        if track is None or track.codec_context is None:
+            return "", False
+        try:
+            with av.open(BytesIO(), "w", format="mp4") as trial:
+                trial.add_stream_from_template(track)
+                trial.start_encoding()
+        except (av.error.FFmpegError, ValueError):
+            return track.codec_context.name, False
+        return track.codec_context.name, True
 
 
 def write_image(path: str | Path, frame: Float[Tensor, "3 h w"], *, recipe: str | None = None) -> None:
@@ -207,6 +261,8 @@ def write_video(
     *,
     bits: int = 8,
     recipe: str | None = None,
+    sound: tuple[Path, Fraction] | None = None,
+    number: int = 0,
 ) -> None:
     """Write a video in the form of the name: .mp4 (H.264), .gif, or no suffix for a folder of 0000.png, 0001.png, ...
 
@@ -215,6 +271,8 @@ def write_video(
 
     They have 3 planes, or 4 with alpha: PNGs keep it, a GIF shows what is half seen or more, under an MP4 lies white.
     bits: of each value in a PNG, 8 or 16. recipe: a JSON object that `read_recipe` gives back, how the video was made.
+    sound: for an MP4, a video file whose sound is copied as it is (see `sound`), and what its clock shows when the first
+    frame is shown. number: that of the first PNG.
 
     The same frames and recipe give the same bytes. A file is written over; a folder must be new or empty. H.264 needs even
     sides: an odd one gets one more row or column, a copy of the edge. A GIF joins equal frames into one that is shown longer.
@@ -239,13 +297,13 @@ def write_video(
         with _beside(path) as draft:
             pixels = _as_pixels(path, frames, 8 if suffix else bits)
             if suffix == ".mp4":
-                _write_mp4(draft, pixels, fps, recipe)
+                _write_mp4(draft, pixels, fps, recipe, sound)
             elif suffix == ".gif":
                 _write_gif(draft, pixels, fps, recipe)
             else:
                 draft.mkdir()
                 for i, frame in enumerate(pixels):
-                    (draft / f"{i:04d}.png").write_bytes(_png(frame, None if i else recipe))
+                    (draft / f"{i + number:04d}.png").write_bytes(_png(frame, None if i else recipe))
     except _SourceError as error:
         raise error.reason from None
 
@@ -264,9 +322,8 @@ def read_recipe(path: str | Path) -> str | None:
             text = picture.info.get("comment" if picture.format == "GIF" else RECIPE_KEY, "")
             text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     else:
-        options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         try:
-            with av.open(str(path), metadata_errors="replace", container_options=options) as container:
+            with av.open(str(path), metadata_errors="replace", container_options=SAFELY) as container:
                 text = container.metadata.get("comment", "")
         except av.error.FFmpegError as error:
             raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from error
@@ -384,29 +441,36 @@ def _pixels(picture: Image.Image) -> Float[Tensor, "3 h w"]:
     return from_uint8(np.array(picture.convert("RGB"))[None])[:, 0]
 
 
-def _gif(path: Path) -> Iterator[tuple[float, Float[Tensor, "3 h w"]]]:
+def _file(path: Path, *, tolerant: bool) -> Iterator[Shown]:
+    _check_file(path, "video")
+    with path.open("rb") as file:
+        is_gif = file.read(4) == b"GIF8"
+    yield from _gif(path) if is_gif else _stream(path, tolerant=tolerant)
+
+
+def _gif(path: Path) -> Iterator[Shown]:
     with _picture(path) as picture:
-        seconds = 0.0
+        begins = [Fraction(0)]
         for i in range(count := getattr(picture, "n_frames", 1)):
             picture.seek(i)
-            seconds += (picture.info.get("duration") or 100) / 1000  # browsers show a frame without a time for 0.1 s
+            # Browsers show a frame without a time for 0.1 s.
+            begins.append(begins[-1] + Fraction(round(picture.info.get("duration") or 100), 1000))
         for i in range(count):
             picture.seek(i)
-            yield count / seconds, _pixels(picture)
+            yield Shown(_pixels(picture), begins[i], count / begins[-1])
 
 
-def _stream(path: Path, *, tolerant: bool) -> Iterator[tuple[float, Float[Tensor, "3 h w"]]]:
+def _stream(path: Path, *, tolerant: bool) -> Iterator[Shown]:
     decoded = claimed = 0
-    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        with av.open(str(path), metadata_errors="replace", container_options=options) as container:
+        with av.open(str(path), metadata_errors="replace", container_options=SAFELY) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None or stream.codec_context is None:
                 raise ValueError(f"{path} holds no pictures that can be decoded")
             if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
                 raise ValueError(f"the frames of {path} have more than the {MAX_PIXELS:,} pixels that are the limit")
             stream.thread_type = "AUTO"
-            fps = float(stream.average_rate or stream.guessed_rate or 25)
+            fps = stream.average_rate or stream.guessed_rate or Fraction(25)
             claimed = stream.frames  # 0: the container does not say
             to_rgb = VideoReformatter()
             for packet in container.demux(stream):
@@ -419,9 +483,10 @@ def _stream(path: Path, *, tolerant: bool) -> Iterator[tuple[float, Float[Tensor
                         raise
                     continue
                 for frame in frames:
+                    seconds = decoded / fps if frame.pts is None else frame.pts * Fraction(frame.time_base or 1 / fps)
                     decoded += 1
                     upright = np.rot90(to_rgb.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90)
-                    yield fps, from_uint8(upright[None].copy())[:, 0]
+                    yield Shown(from_uint8(upright[None].copy())[:, 0], seconds, fps)
     except av.error.FFmpegError as error:
         if decoded == 0:
             raise ValueError(f"{path} is not a video that can be read ({error.strerror})") from error
@@ -501,12 +566,20 @@ def _write_gif(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: fl
     first.save(path, format="GIF", save_all=True, append_images=others, duration=delays, loop=0, **options)
 
 
-def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: float, recipe: str | None) -> None:
+def _write_mp4(
+    path: Path,
+    frames: Iterator[UInt8[np.ndarray, "h w c"]],
+    fps: float,
+    recipe: str | None,
+    sound: tuple[Path, Fraction] | None,
+) -> None:
     first = next(frames)
     height, width = first.shape[:2]
+    rate = Fraction(fps).limit_denominator(1001)
     container_options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no date, no version
-    with av.open(str(path), "w", format="mp4", container_options=container_options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+    with ExitStack() as opened:
+        container = opened.enter_context(av.open(str(path), "w", format="mp4", container_options=container_options))
+        stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.options = {"crf": "12", "threads": "4"}  # the bytes depend on the number of threads
         if torch.backends.cpu.get_cpu_capability() == "AVX512":
@@ -516,6 +589,8 @@ def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: fl
         codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = 1  # BT.709, 16-235
         if recipe:
             container.metadata["comment"] = recipe
+        heard = _packets(container, opened, *sound) if sound else iter(())
+        waiting = next(heard, None)
         to_yuv = VideoReformatter()
         for i, pixels in enumerate(chain([first], frames)):
             if pixels.shape[2] == 4:
@@ -526,4 +601,30 @@ def _write_mp4(path: Path, frames: Iterator[UInt8[np.ndarray, "h w c"]], fps: fl
             frame = to_yuv.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG")
             frame.pts = i
             container.mux(stream.encode(frame))
+            while waiting and waiting[0] <= i / rate:  # side by side, so that neither has to be kept until the end
+                container.mux(waiting[1])
+                waiting = next(heard, None)
         container.mux(stream.encode(None))
+        while waiting:
+            container.mux(waiting[1])
+            waiting = next(heard, None)
+
+
+def _packets(
+    container: av.container.OutputContainer, opened: ExitStack, path: Path, start: Fraction
+) -> Iterator[tuple[Fraction, av.Packet]]:
+    """The first sound of a video file as it is, for `container`, and when each piece is heard; `start` becomes 0."""
+    source = opened.enter_context(av.open(str(path), metadata_errors="replace", container_options=SAFELY))
+    track = source.streams.audio[0]
+    copy = container.add_stream_from_template(track)
+
+    def shifted() -> Iterator[tuple[Fraction, av.Packet]]:
+        for packet in source.demux(track):
+            if packet.dts is None or packet.pts is None:  # the last one of a stream is empty
+                continue
+            base = packet.time_base
+            packet.pts, packet.dts = packet.pts - round(start / base), packet.dts - round(start / base)
+            packet.stream = copy
+            yield packet.pts * base, packet
+
+    return shifted()
