@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from douga.baselines.flow import Flow, splat
+from douga.baselines.flow import Flow
 from douga.baselines.naive import Linear
 from douga.core.clip import Request
 from douga.core.contracts import Synthesizer
+from douga.video.flow import splat
 
 ENDS = torch.tensor([True, False, True])
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from douga.core.contracts import Figure
+from douga.core.registry import RECIPES
 from douga.evaluate import report
 from douga.evaluate.harness import REAL, Entry, Protocol
 from douga.evaluate.published import TABLES
@@ -173,16 +174,26 @@ def test_everything_written_is_whole_and_can_be_read_again(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", TABLES)
 def test_published_figures_stand_beside_ours(tmp_path: Path, name: str) -> None:
-    made, _ = table(tmp_path, {("full", ""): draws(4), (REAL, ""): draws(4)})
-    ours = "fvd_i3d_16f_n4" if name == "table1" else "ssim_hidden_best100"
+    row, ours, printed = {
+        "table1": ("full", "fvd_i3d_16f_n4", "153 [148, 158]"),
+        "table3": ("full", "ssim_hidden_best100", "0.733 [0.729, 0.737]"),
+        "vid2vid-table1": ("covst", "fvd_i3d_30f_n4", "5.55"),
+        "vid2vid-table2": ("wo-flow", "fvd_i3d_30f_n4", "0.67"),
+    }[name]
+    made, _ = table(tmp_path, {(row, ""): draws(4), (REAL, ""): draws(4)})
     cells = {method: {ours: cells["score"]} for method, cells in made.cells.items()}
     smaller = [report.Column("ssim_hidden_best5", "", None, ""), report.Column("fvd_i3d_hidden14f_n4", "", None, "")]
     made = replace(made, cells=cells, columns=[*smaller, report.Column(ours, "", None, "")])
     text = report.beside(TABLES[name], made)
     assert f"`{ours}`" in text
     assert "kth14, here (not the paper's data)" in text
-    assert "153 [148, 158]" in text if name == "table1" else "0.733 [0.729, 0.737]" in text
-    assert report.text(cells["full"][ours]) in text
+    assert printed in text
+    assert report.text(cells[row][ours]) in text
+    known = TABLES[name]
+    assert {method for method, _ in known.figures.values() if method} <= set(known.recipes)
+    assert all(
+        known.recipes[method].format(scale=known.scale) in RECIPES for method, _ in known.figures.values() if method
+    )
 
 
 def test_intervals_do_not_depend_on_the_order_of_methods(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ METHODS = Table(
         "inbetween-gan": Row(
             "douga.models.inbetween_gan:InbetweenGAN", "3-D convolutions with stochastic fusion (Li et al. 2019)"
         ),
+        "tween-any": Row(
+            "douga.models.tween_any:TweenAny", "any pictures at their own size: motion is drawn, not pixels"
+        ),
         "latent-vae": Row(
             "douga.models.latent_vae:LatentVAE", "a path between two latents of a VAE (Cristovao et al. 2020)"
         ),
@@ -80,6 +83,9 @@ SOURCES = Table(
         "folder": Row("douga.data.folder:Folder", "any folder of videos or of frame folders"),
         "pairs": Row("douga.data.pairs:Pairs", "any videos with maps to paint from: labels, edges, poses, drawings"),
         "shapes": Row("douga.data.shapes:Shapes", "endless synthetic shapes with known motion"),
+        "layers": Row("douga.data.layers:Layers", "pieces of your pictures in motion, with exact flow"),
+        "clips": Row("douga.data.mixture:Clips", "the real clips of all sets in one folder"),
+        "mixture": Row("douga.data.mixture:Mixture", "those, and layers made from their stills"),
         "blocks": Row(
             "douga.data.blocks:Blocks", "endless synthetic street world with labels, instances and exact flow"
         ),
@@ -103,6 +109,8 @@ SOURCES = Table(
 RECIPES = Table(
     "recipe",
     {
+        "tween/any": Row("douga.recipes.tween_any:any_pictures", "for any pictures, for two CPU cores"),
+        "tween/tiny": Row("douga.recipes.tween_any:tiny", "seconds on a CPU: for the tests"),
         "inbetween/paper": Row("douga.recipes.inbetween:paper", "Li et al. 2019, full size, the paper's settings"),
         "inbetween/paper-wo-fusion": Row("douga.recipes.inbetween:paper_wo_fusion", "ablation: no gates"),
         "inbetween/paper-naive": Row("douga.recipes.inbetween:paper_naive", "ablation: no latent generator"),

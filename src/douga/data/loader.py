@@ -40,10 +40,11 @@ class Decoded:
 
     painted: what painters learn from too, of a `Paired` source: maps, (frames, 2, H, W) int32 of labels or (frames, H, W, 3)
         bytes of pictures, and flow, (frames, 2, H, W) float16 px, exact where the source knows it, by DIS where not.
+    moved: what those learn from who draw motion: flow, (frames, 4, H, W), to the frame before and to the frame after.
     digest: sha256 of the bytes of the frames, which stands in a model's provenance.
     """
 
-    def __init__(self, source: Source, size: tuple[int, int], *, painted: bool = False) -> None:
+    def __init__(self, source: Source, size: tuple[int, int], *, painted: bool = False, moved: bool = False) -> None:
         self.starts = np.concatenate([[0], np.cumsum(source.lengths)])
         self.source = source
         listing = [
@@ -59,6 +60,8 @@ class Decoded:
             shape, kind = ((2, *size), "<i4") if labelled else ((*size, 3), "|u1")
             self.maps = self._stored("-maps", shape, kind, self._maps)
             self.flow = self._stored("-flow", (2, *size), "<f2", self._flow)
+        if moved:
+            self.flow = self._stored("-flow-both", (4, *size), "<f2", self._flow_both)
 
     def _maps(self, index: int, length: int) -> np.ndarray:
         paired = cast(Paired, self.source)
@@ -68,6 +71,14 @@ class Decoded:
     def _flow(self, index: int, length: int) -> np.ndarray:
         known = reference_flow(self.source, index, 0, length)
         return known.transpose(0, 1).numpy().astype("<f2")
+
+    def _flow_both(self, index: int, length: int) -> np.ndarray:
+        back = reference_flow(self.source, index, 0, length)
+        frames = self.source.clip(index, 0, length).transpose(0, 1)
+        on = torch.zeros_like(back)
+        if length > 1:
+            on[:, :-1] = estimate(frames[:-1], frames[1:]).transpose(0, 1)
+        return torch.cat([back, on]).transpose(0, 1).numpy().astype("<f2")
 
     def _stored(
         self, part: str, shape: tuple[int, ...], kind: str, rows: Callable[[int, int], np.ndarray]
@@ -117,7 +128,8 @@ class Loader:
     """Draws windows of `frames` frames, each start of each long enough video as likely as any other.
 
     batch: clips of the whole step, over all processes; this process gets its share `rank` of `world`.
-    painted: with maps and reference flow, of a source that is `Paired`.
+    painted: with maps and reference flow, of a source that is `Paired`. moved: with reference flow both ways, of any source that
+        is not endless.
     augment: of `AUGMENTATIONS`; flip (left-right), reverse (time), shift (up to a 16th of the side), colour (mixes the
         channels a little, so that a model does not learn its few persons' clothes by heart).
     Raises ValueError if no video is long enough, for an unknown augmentation, or for `painted` where there are no maps or
@@ -134,9 +146,14 @@ class Loader:
         seed: int = 0,
         augment: tuple[str, ...] = (),
         painted: bool = False,
+        moved: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        if moved and source.endless:
+            raise ValueError(
+                f"{type(source).__name__.lower()} is endless, and its motion both ways is not known in time"
+            )
         if painted and not isinstance(source, Paired):
             raise ValueError(
                 f"{type(source).__name__.lower()} has no maps to paint from: give a source that has (`douga list`)"
@@ -148,7 +165,7 @@ class Loader:
         if batch % world:
             raise ValueError(f"a batch of {batch} clips can't be shared evenly by {world} processes")
         self.source, self.frames, self.batch_size, self.seed, self.augment = source, frames, batch, seed, augment
-        self.painted = painted
+        self.painted, self.moved = painted, moved
         self.share = slice(rank * batch // world, (rank + 1) * batch // world)
         windows = np.array([max(0, length - frames + 1) for length in source.lengths])
         self.windows = np.cumsum(windows)
@@ -156,7 +173,7 @@ class Loader:
             raise ValueError(
                 f"no video has the {frames} frames of a clip (the longest has {max(source.lengths, default=0)})"
             )
-        self.decoded = None if source.endless else Decoded(source, size, painted=painted)
+        self.decoded = None if source.endless else Decoded(source, size, painted=painted, moved=moved)
 
     @property
     def digest(self) -> str:
@@ -171,7 +188,8 @@ class Loader:
         for pick, seed in zip(picks[self.share], seeds[self.share], strict=True):
             rows.append(self._augmented(self._window(int(pick)), np.random.default_rng(seed)))
         video, *others = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        return Batch(video, torch.from_numpy(seeds[self.share]), step, *others)
+        named = dict(zip(("flow",) if self.moved else ("cond", "flow"), others, strict=False))
+        return Batch(video, torch.from_numpy(seeds[self.share]), step, **named)
 
     def _window(self, pick: int) -> list[Float[Tensor, "_ t h w"]]:
         """The frames and, for painters, the maps and the flow."""
@@ -186,6 +204,11 @@ class Loader:
         at = int(self.decoded.starts[video]) + start
         times = slice(at, at + self.frames)
         clip = from_uint8(np.array(self.decoded.frames[times]))
+        if self.moved:
+            both = torch.from_numpy(np.array(self.decoded.flow[times])).float().transpose(0, 1).clone()
+            both[:2, 0] = 0
+            both[2:, -1] = 0
+            return [clip, both]
         if not self.painted:
             return [clip]
         classes = len(cast(Paired, self.source).classes)
@@ -200,10 +223,13 @@ class Loader:
     ) -> list[Float[Tensor, "_ t h w"]]:
         if "flip" in self.augment and chance.random() < 0.5:
             parts = [part.flip(3) for part in parts]
-            if self.painted:
-                parts[2] = parts[2] * torch.tensor([-1.0, 1.0])[:, None, None, None]
+            if self.painted or self.moved:
+                mirrored = torch.tensor([-1.0, 1.0]).repeat(len(parts[-1]) // 2)
+                parts[-1] = parts[-1] * mirrored[:, None, None, None]
         if "reverse" in self.augment and chance.random() < 0.5:
             parts = [part.flip(1) for part in parts]
+            if self.moved:
+                parts[1] = parts[1].roll(2, 0)  # what was before is after
         if "shift" in self.augment:
             h, w = parts[0].shape[2:]
             up, left = (int(chance.integers(2 * (side // 16) + 1)) for side in (h, w))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,38 @@ class Published:
     column: str  # a prefix of the name of our column
     figures: Mapping[str, tuple[str, Mapping[str, str]]]
     remark: str
+    recipes: Mapping[str, str]  # our method -> recipe, with "{scale}" in its name
+    scale: str = "paper"  # unless another is asked for
+    # What `evaluate` is asked, unless it is said: the task, the size (height, width), frames, samples, metrics.
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
+
+LI_RECIPES = {
+    "full": "inbetween/{scale}",
+    "wo-fusion": "inbetween/{scale}-wo-fusion",
+    "naive": "inbetween/{scale}-naive",
+    "sdvi": "sdvi/{scale}",
+    "sepconv-t": "sepconv/{scale}",
+    "superslomo": "superslomo/{scale}",
+}
+WANG_RECIPES = {
+    "vid2vid": "vid2vid/{scale}",
+    "pix2pixhd": "pix2pixhd/{scale}",
+    "covst": "covst/{scale}",
+    "wo-foreground": "vid2vid/{scale}-wo-foreground",
+    "wo-video": "vid2vid/{scale}-wo-video",
+    "wo-flow": "vid2vid/{scale}-wo-flow",
+}
+PAINTED = {
+    "task": "paint",
+    "size": (64, 128),
+    "frames": 30,
+    "samples": 1,
+    "metrics": ("ssim_hidden", "lpips_alex_hidden", "fvd_i3d", "warp_error", "temporal_lpips", "labels"),
+}
 
 LI = "Li, Roblek, Tagliasacchi 2019 (arXiv 1905.10240)"
+WANG = "Wang et al. 2018 (arXiv 1808.06601)"
 
 TABLES = {
     "table1": Published(
@@ -33,6 +63,7 @@ TABLES = {
             "naive": ("naive", {"bair": "702 [551, 895]", "kth": "346 [328, 361]", "ucf101": "1101 [1070, 1130]"}),
         },
         remark="A Frechet distance falls as the number of clips grows: only figures of equal n are comparable.",
+        recipes=LI_RECIPES,
     ),
     "table3": Published(
         source=f"{LI}, table 3",
@@ -50,5 +81,37 @@ TABLES = {
         },
         remark="The printed table is not like for like (7 frames and single draws beside 14 frames, best of 100); here every"
         " method draws the same frames and the best of as many samples.",
+        recipes=LI_RECIPES,
+    ),
+    "vid2vid-table1": Published(
+        source=f"{WANG}, table 1",
+        quantity="Frechet distance of I3D features",
+        column="fvd_i3d_30f",
+        figures={
+            "pix2pixHD": ("pix2pixhd", {"cityscapes": "5.57"}),
+            "COVST": ("covst", {"cityscapes": "5.55"}),
+            "vid2vid": ("vid2vid", {"cityscapes": "4.66"}),
+        },
+        remark="Its features are of another layer and another scale than ours, so the orders are to be compared and not the"
+        " figures. Its second network, 3-D ResNeXt, could not be had.",
+        recipes=WANG_RECIPES,
+        scale="blocks",
+        protocol=PAINTED,
+    ),
+    "vid2vid-table2": Published(
+        source=f"{WANG}, table 2",
+        quantity="share of people who preferred the whole vid2vid to what lacks a part",
+        column="fvd_i3d_30f",
+        figures={
+            "vid2vid": ("vid2vid", {}),
+            "no foreground-background prior": ("wo-foreground", {"cityscapes": "0.80"}),
+            "no video critic": ("wo-video", {"cityscapes": "0.84"}),
+            "no flow warping": ("wo-flow", {"cityscapes": "0.67"}),
+        },
+        remark="People judged there; here it is a Frechet distance, lower is better. The published order of harm: no video critic,"
+        " no foreground-background prior, no flow warping.",
+        recipes=WANG_RECIPES,
+        scale="blocks",
+        protocol=PAINTED,
     ),
 }

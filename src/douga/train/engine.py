@@ -302,6 +302,7 @@ def train(
         seed=experiment.seed,
         augment=experiment.augment,
         painted="paint" in state.model.tasks,
+        moved=hasattr(state.model, "learns_motion"),
         rank=rank,
         world=world,
     )
@@ -451,7 +452,8 @@ def _asked(model: Any, batch: Batch) -> Request:
     """What a batch's videos could have been drawn from: their first and last frames, or their maps and first frames."""
     mask = torch.zeros(batch.video.shape[2], dtype=torch.bool)
     mask[[0] if "paint" in model.tasks else [0, -1]] = True
-    return Request.hide(batch.video, mask, cond=batch.cond)
+    request = Request.hide(batch.video, mask, cond=batch.cond)
+    return replace(request, flow=batch.flow) if hasattr(model, "needs_flow") else request
 
 
 @torch.no_grad()

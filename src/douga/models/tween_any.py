@@ -1,0 +1,410 @@
+"""Several plausible in-betweens of any two pictures, at their own size: motion is drawn, not pixels.
+
+Ours. The stochastic latent generator of Li, Roblek, Tagliasacchi (arXiv 1905.10240, 2019) draws how pixels move, and a frame is
+composed as in Wang et al. (vid2vid, 2018), from both key frames moved to time t and from what must be invented:
+
+    frame = (1 - m) . [ a . warp(x_s, f_s) + (1 - a) . warp(x_e, f_e) ] + m . h
+
+f_s and f_e are backward flows to the key frames. They begin as DIS flow in straight lines (`douga.video.flow.projected`), and the
+network draws what is to be added; a, m and h are its too. It draws all that once, at a small size and at 16 times; a frame at any
+time is read between these, enlarged, and takes its detail from the key frames themselves.
+
+Contract: key frames at any places, any number of frames, any times, any size from 8x8 px on; 3 planes, or more that move along
+(alpha, premultiplied). Before the first and after the last key frame it holds. Several samples differ by their noise.
+Conventions: flow (N, 2, H, W) in px, x first; t in (0, 1) is the way from x_s to x_e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from douga.core.clip import Batch, Request, standard_normal
+from douga.core.contracts import Phase
+from douga.models import inbetween_gan as li
+from douga.nn.losses import Perceptual
+from douga.video.flow import estimate, projected
+from douga.video.ops import explained, resize, warp
+
+SAMPLES_AT_ONCE = 8  # bounds the memory
+REACH = 4.0  # px at working size: what one unit of the network's output moves
+MAPS = 9  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3)
+
+
+@dataclass(frozen=True)
+class Config:
+    size: tuple[int, int] = (64, 64)  # (height, width) of the clips that it learns from, multiples of 16
+    working: int = 128  # px, the longer side at which motion is drawn; smaller pictures at their own size
+    fine: int = 320  # px, the longer side at which flow is estimated and blended; then it is enlarged
+    noise: int = 32
+    channels: int = 64  # of the latent video
+    blocks: int = 6  # of fusion, a third of them at each of 4, 8 and 16 time steps
+    width: int = 32  # of the encoder's first and the decoder's last layers
+    refine: int = 16  # channels of the layer that mends edges at full size; 0: none
+    critic_width: int = 24
+    best_of: int = 2  # samples of each clip; the terms that know the truth take the nearest, so that samples may differ
+    reconstruction: float = 20.0
+    motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
+    perceptual: float = 1.0  # of two frames of each clip
+    flow: float = 0.1  # weight of the mean distance to the reference flow, px, where that explains the truth
+    invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
+    adversarial: float = 0.2
+    feature_matching: float = 5.0
+    warm_up: int = 1_500  # first steps without critics
+    all_frames: float = (
+        0.5  # share of the steps in which only the first and the last frame are key frames; else any two
+    )
+
+
+class Base(NamedTuple):
+    """What is known before anything is drawn, for one time t each: `projected`'s answer, at the fine size."""
+
+    flow_s: Tensor  # (N, 2, H, W)
+    flow_e: Tensor
+    weight_s: Tensor  # (N, 1, H, W)
+    weight_e: Tensor
+
+
+class Composed(NamedTuple):
+    frame: Tensor  # (N, C, H, W)
+    flow_s: Tensor  # (N, 2, H, W), px, at the pictures' size
+    flow_e: Tensor
+    invented: Tensor  # (N, 1, H, W), m
+
+
+class Encoder(nn.Module):
+    """One key frame, what the other one looks like moved onto it, and the motion: features at 1/8, 1/4 and 1/2."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        w, c = config.width, config.channels
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, 4, 2, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(b, b, 3, padding=1), nn.LeakyReLU(0.2)
+            )
+            for a, b in ((11, w), (w, 2 * w), (2 * w, c))
+        )
+
+    def forward(self, seen: Float[Tensor, "b 11 h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        half = self.layers[0](seen)
+        quarter = self.layers[1](half)
+        return self.layers[2](quarter), quarter, half
+
+
+class Generator(nn.Module):
+    """From two key frames and the flow between them to maps of motion at 16 times, and from those to frames."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        w, c = config.width, config.channels
+        self.encoder = Encoder(config)
+        self.latent = li.LatentGenerator(li.Config(noise=config.noise, channels=c, blocks=config.blocks))
+        self.at_quarter, self.at_half = nn.Conv2d(4 * w, c, 1), nn.Conv2d(2 * w, w, 1)
+        self.in_time = nn.Conv3d(c, c, 3, padding=1)
+        self.to_half, self.smooth = nn.Conv2d(c, w, 3, padding=1), nn.Conv2d(w, w, 3, padding=1)
+        self.maps = nn.Conv2d(w, MAPS, 3, padding=1)
+        nn.init.normal_(self.maps.weight, std=1e-3)  # it begins as DIS flow does
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        if config.refine:
+            self.refine = nn.Sequential(
+                nn.Conv2d(10, config.refine, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(config.refine, 3, 3, padding=1)
+            )
+            nn.init.zeros_(self.refine[2].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.refine[2].bias)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        first: Float[Tensor, "b 3 h w"],
+        last: Float[Tensor, "b 3 h w"],
+        flow_se: Float[Tensor, "b 2 h w"],
+        flow_es: Float[Tensor, "b 2 h w"],
+        noise: Float[Tensor, "n d"],
+    ) -> Float[Tensor, "n 9 t h2 w2"]:
+        """Maps at half the size (sides are multiples of 8) and TIME times, from 0 to 1; row s * b + i is of pair i."""
+        samples = len(noise) // len(first)
+        start = torch.cat([first, last, warp(last, flow_se), flow_se / 16], 1)
+        end = torch.cat([last, first, warp(first, flow_es), flow_es / 16], 1)
+        code, quarter, half = self.encoder(torch.cat([start, end]))
+        z = self.latent(*(key.repeat(samples, 1, 1, 1) for key in code.chunk(2)), noise)  # (N, C, T, H/8, W/8)
+        quarter, half = (
+            merge(torch.cat(seen.chunk(2), 1)).repeat(samples, 1, 1, 1).repeat_interleave(li.TIME, 0)
+            for merge, seen in ((self.at_quarter, quarter), (self.at_half, half))
+        )
+        z = F.leaky_relu(z + self.in_time(z), 0.2)
+        x = F.interpolate(z.transpose(1, 2).flatten(0, 1), scale_factor=2.0) + quarter  # (N * T, C, H/4, W/4)
+        x = F.leaky_relu(self.to_half(F.leaky_relu(x, 0.2)), 0.2)
+        x = F.interpolate(x, scale_factor=2.0) + half
+        x = self.maps(F.leaky_relu(self.smooth(F.leaky_relu(x, 0.2)), 0.2))
+        return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
+
+    def compose(
+        self,
+        first: Float[Tensor, "n c h w"],
+        last: Float[Tensor, "n c h w"],
+        base: Base,
+        maps: Float[Tensor, "n 9 h2 w2"],
+        t: Float[Tensor, " n"],
+        working: tuple[int, int],
+    ) -> Composed:
+        """The frames at times t. maps are those of these times, in units of the working size (height, width)."""
+        t = t[:, None, None, None]
+        fine = base.flow_s.shape[-2:]
+        drawn = F.interpolate(maps, fine, mode="bilinear")
+        unit = REACH * maps.new_tensor([fine[1] / working[1], fine[0] / working[0]])[:, None, None]
+        flows = [base.flow_s + t * drawn[:, :2] * unit, base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
+        # Where DIS trusts neither, the nearer key frame counts more.
+        weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
+        share = (weight_s.log() - weight_e.log() + drawn[:, 4:5]).sigmoid()
+        # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
+        invented = (drawn[:, 5:6] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
+        picture = drawn[:, 6:].tanh()
+        size = first.shape[-2:]
+        if tuple(size) != tuple(fine):
+            scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
+            parts = F.interpolate(torch.cat([*flows, share, invented, picture], 1), size, mode="bilinear")
+            flows = [parts[:, :2] * scale, parts[:, 2:4] * scale]
+            share, invented, picture = parts[:, 4:5], parts[:, 5:6], parts[:, 6:]
+        moved = [warp(key, flow) for key, flow in zip((first, last), flows, strict=True)]
+        fused = moved[1] + share * (moved[0] - moved[1])
+        frame = fused[:, :3] + invented * (picture - fused[:, :3])
+        if hasattr(self, "refine"):
+            seen = torch.cat([frame, moved[0][:, :3], moved[1][:, :3], invented], 1)
+            frame = frame + self.refine(seen).float() * (4 * t * (1 - t))
+        return Composed(torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1), flows[0], flows[1], invented)
+
+
+def at(maps: Float[Tensor, "n k t h w"], t: Float[Tensor, " m"]) -> Float[Tensor, "n k m h w"]:
+    """Read maps, drawn at even times from 0 to 1, at times t: linear between them."""
+    place = t * (maps.shape[2] - 1)
+    before = place.floor().long().clamp(0, maps.shape[2] - 2)
+    share = (place - before)[:, None, None]
+    return torch.lerp(maps[:, :, before], maps[:, :, before + 1], share)
+
+
+def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
+    """The size (height, width) within a longer side, of the same aspect, in multiples."""
+    scale = min(1.0, longest / max(size))
+    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return height, width
+
+
+def _flow_to(flow: Float[Tensor, "b 2 h w"], size: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
+    scale = flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]])[:, None, None]
+    return F.interpolate(flow, size, mode="bilinear", antialias=True) * scale if tuple(flow.shape[2:]) != size else flow
+
+
+@dataclass(frozen=True)
+class Window:
+    video: Tensor  # (B, 3, T, H, W), the truth
+    keys: tuple[int, int]  # which of its frames are given; those between are drawn
+    between: tuple[Tensor, Tensor]  # DIS flow, first to last and last to first key frame
+    base: Base  # (B * K, ...), clip-major, of the K frames between
+    known: tuple[Tensor, Tensor]  # the true flow from each of these to the key frames, (B * K, 2, H, W)
+    noise: Tensor  # (best_of * B, D)
+    looked_at: Tensor  # (2,) which of the K frames the image critic and VGG see
+    judged: bool  # False during the warm-up: no critics yet
+
+
+class TweenAny(nn.Module):
+    """A Synthesizer of "tween" and a Trainable with two phases."""
+
+    Config: TypeAlias = Config
+    tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
+    stochastic: ClassVar[bool] = True
+    size: tuple[int, int] | None = None
+    learns_motion: ClassVar[bool] = True  # `Batch.flow` is wanted, both ways
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = Generator(config)
+        judges = li.Config(size=config.size, critic_width=config.critic_width)
+        self.critics = nn.ModuleDict({"video": li.VideoCritic(judges), "image": li.ImageCritic(judges)})
+
+    @torch.no_grad()
+    def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
+        """See `Synthesizer`. Raises ValueError for less than 3 planes, or no key frame."""
+        known = request.known
+        b, c = known.shape[:2]
+        if c < 3 or not request.mask.any():
+            raise ValueError(f"this model draws between key frames of 3 planes or more, not {c}")
+        left, right, ways = request.ways()
+        drawn = known[:, :, left].expand(samples, *known.shape).clone()
+        pairs = sorted({(i, j) for i, j in zip(left.tolist(), right.tolist(), strict=True) if i != j})
+        for i, j in pairs:
+            frames = ((left == i) & (right == j) & (ways > 0) & (ways < 1)).nonzero()[:, 0].tolist()
+            noise = torch.randn(samples, b, self.config.noise, generator=generator, device=generator.device)
+            noise = request.diversity * noise.to(known.device)
+            if not frames:
+                continue
+            first, last = known[:, :, i], known[:, :, j]
+            pair = self._measured(first[:, :3], last[:, :3])
+            for some in range(0, samples, SAMPLES_AT_ONCE):
+                n = min(SAMPLES_AT_ONCE, samples - some)
+                maps = self.generator(*pair.seen, noise[some : some + n].flatten(0, 1))
+                for frame in frames:
+                    t = ways[frame]
+                    base = Base(*(part.repeat(n, 1, 1, 1) for part in pair.base(t.item())))
+                    key_s, key_e = (key.repeat(n, 1, 1, 1) for key in (first, last))
+                    out = self.generator.compose(
+                        key_s, key_e, base, at(maps, t[None])[:, :, 0], t.expand(n * b), pair.working
+                    )
+                    drawn[some : some + n, :, :, frame] = out.frame.unflatten(0, (n, b))
+        return request.keep_known(drawn)
+
+    def _measured(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> _Pair:
+        size = first.shape[2], first.shape[3]
+        fine, working = _sides(size, self.config.fine), _sides(size, self.config.working, 8)
+        small = resize(first, fine), resize(last, fine)
+        flows = [estimate(a.cpu(), b.cpu()).to(first.device) for a, b in (small, small[::-1])]
+        return _Pair(small, (flows[0], flows[1]), working)
+
+    def windows(self, batch: Batch) -> Iterable[Window]:
+        """One; which frames are key frames is the same for all clips of a step.
+
+        Raises ValueError for clips of another length than 16 frames, or without flow.
+        """
+        config, video = self.config, batch.video
+        frames = video.shape[2]
+        if frames != li.TIME or batch.flow is None:
+            raise ValueError(f"this model learns from clips of {li.TIME} frames with their motion, not of {frames}")
+        chance = np.random.default_rng(batch.step)
+        first, last = 0, frames - 1
+        if chance.random() >= config.all_frames:
+            length = int(chance.integers(2, frames - 1))
+            first = int(chance.integers(frames - length))
+            last = first + length
+        inner = range(first + 1, last)
+        with torch.no_grad():
+            keys = video[:, :, first], video[:, :, last]
+            there, back = (estimate(a.cpu(), e.cpu()).to(video.device) for a, e in (keys, keys[::-1]))
+            ways = [(k - first) / (last - first) for k in inner]
+            bases = zip(*(projected(*keys, there, back, t) for t in ways), strict=True)
+            base = Base(*(torch.stack(parts, 1).flatten(0, 1) for parts in bases))
+            to_s, to_e = _chained(batch.flow[:, :2], first, last), _chained(batch.flow[:, 2:], last, first)
+            known = tuple(torch.stack([to[k] for k in inner], 1).flatten(0, 1) for to in (to_s, to_e))
+        noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)])
+        looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
+        judged = batch.step >= config.warm_up
+        yield Window(
+            video, (first, last), (there, back), base, (known[0], known[1]), noise.to(video.device), looked_at, judged
+        )
+
+    def forward(self, window: Window, carry: None) -> tuple[Composed, None]:
+        """The K frames between the key frames, (best_of * B * K, ...), sample-major, then by clips."""
+        (first, last), n = window.keys, len(window.noise)
+        keys = window.video[:, :, first], window.video[:, :, last]
+        maps = self.generator(*keys, *window.between, window.noise)  # (N, 9, T, H/2, W/2)
+        t = torch.arange(1, last - first, device=maps.device) / (last - first)
+        samples, each = n // len(keys[0]), len(t)
+        key_s, key_e = (key.repeat_interleave(each, 0).repeat(samples, 1, 1, 1) for key in keys)
+        return self.generator.compose(
+            key_s,
+            key_e,
+            Base(*(part.repeat(samples, 1, 1, 1) for part in window.base)),
+            at(maps, t).transpose(1, 2).flatten(0, 1),
+            t.repeat(n),
+            (window.video.shape[3], window.video.shape[4]),
+        ), None
+
+    def phases(self) -> list[Phase]:
+        return [Phase("critics", self.critics), Phase("generator", self.generator, ema=True)]
+
+    def losses(self, phase: str, window: Window, out: Composed) -> dict[str, Tensor]:
+        config, (first, last), video = self.config, window.keys, window.video
+        b, each = len(video), last - first - 1
+        truth = video[:, :, first + 1 : last]
+        drawn = out.frame.unflatten(0, (config.best_of, b, each)).transpose(2, 3)  # (best_of, B, 3, K, H, W)
+        if phase == "critics" and not window.judged:
+            return {}
+        weight = 1 + config.motion * (truth - video.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
+        nearest, which = ((drawn - truth).abs() * weight).mean((2, 3, 4, 5)).min(dim=0)  # (B,)
+        chosen = which * b + torch.arange(b, device=which.device)  # of best_of * B drawings
+        # The critics see one sample of each clip, any: every one has to look real.
+        seen = drawn.flatten(0, 1)[torch.arange(b, device=which.device)]
+        shown = torch.cat([video[:, :, : first + 1], seen, video[:, :, last:]], 2)
+        if phase == "critics":
+            judged_fake, _ = self._judge(shown.detach(), window)
+            judged_true, _ = self._judge(video, window)
+            return {
+                f"critic/{name}": F.softplus(-judged_true[name]).mean() + F.softplus(judged_fake[name]).mean()
+                for name in judged_fake
+            }
+
+        def of_chosen(part: Tensor) -> Tensor:
+            """(B * K, ...), clip-major."""
+            return part.unflatten(0, (config.best_of * b, each))[chosen].flatten(0, 1)
+
+        terms = {"reconstruction": config.reconstruction * nearest.mean()}
+        if config.invented:
+            terms["invented"] = config.invented * out.invented.mean()
+        if config.flow:
+            frames = truth.transpose(1, 2).flatten(0, 1)
+            distances = []
+            for k, flow, known in zip(window.keys, (out.flow_s, out.flow_e), window.known, strict=True):
+                key = video[:, :, k].repeat_interleave(each, 0)
+                sure = explained(key, frames, known)
+                apart = (of_chosen(flow) - known).abs().sum(1, keepdim=True)
+                distances.append((sure * apart).mean())
+            terms["flow"] = config.flow * torch.stack(distances).mean()
+        if config.perceptual:
+            mine = drawn.flatten(0, 1)[chosen][:, :, window.looked_at].transpose(1, 2).flatten(0, 1)
+            theirs = truth[:, :, window.looked_at].transpose(1, 2).flatten(0, 1)
+            terms["perceptual"] = config.perceptual * self._perceptual(mine, theirs)
+        if window.judged:
+            judged, features = self._judge(shown, window)
+            for name, logit in judged.items():
+                terms[f"adversarial/{name}"] = config.adversarial * F.softplus(-logit).mean()
+            with torch.no_grad():
+                _, wanted = self._judge(video, window)
+            pairs = (pair for name in features for pair in zip(features[name], wanted[name], strict=True))
+            terms["feature_matching"] = (
+                config.feature_matching * torch.stack([F.l1_loss(*pair) for pair in pairs]).float().mean()
+            )
+        return terms
+
+    def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        frames = video[:, :, window.keys[0] + 1 + window.looked_at].transpose(1, 2).flatten(0, 1)
+        video_logit, video_seen = self.critics["video"](video.contiguous(memory_format=torch.channels_last_3d))
+        image_logit, image_seen = self.critics["image"](frames.contiguous(memory_format=torch.channels_last))
+        return {"video": video_logit, "image": image_logit}, {"video": video_seen, "image": image_seen}
+
+    @cached_property
+    def _perceptual(self) -> Perceptual:
+        return Perceptual(blocks=3)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two key frames, measured: all that does not depend on noise or time."""
+
+    small: tuple[Tensor, Tensor]  # (B, 3, H, W) at the fine size
+    flows: tuple[Tensor, Tensor]  # there and back, at the fine size
+    working: tuple[int, int]
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the network sees, at the working size."""
+        first, last = (resize(key, self.working) for key in self.small)
+        there, back = (_flow_to(flow, self.working) for flow in self.flows)
+        return first, last, there, back
+
+    def base(self, t: float) -> Base:
+        return Base(*projected(*self.small, *self.flows, t))
+
+
+def _chained(flow: Float[Tensor, "b 2 t h w"], key: int, other: int) -> dict[int, Tensor]:
+    """The motion from each frame between two key frames to the first named, from that between neighbours."""
+    step = 1 if other > key else -1
+    chained = {key: torch.zeros_like(flow[:, :, key])}
+    for k in range(key + step, other, step):
+        chained[k] = flow[:, :, k] + warp(chained[k - step], flow[:, :, k])
+    return chained

@@ -1,0 +1,53 @@
+"""Recipes of tween-any, which is ours. `douga train tween/any --data mixture:FOLDER`
+
+any    for any pictures, on everything at hand; two CPU cores.
+tiny   seconds on a CPU; draws nothing worth a look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from douga.models.tween_any import Config
+from douga.train.engine import Experiment
+
+
+def any_pictures() -> Experiment:
+    return Experiment(
+        "tween/any",
+        "tween-any",
+        Config(),
+        data="mixture",
+        batch=8,
+        steps=6_000,
+        lr=4e-4,
+        halve_steps=2_500,
+        clip_norm=20.0,
+        augment=("flip", "reverse", "colour"),
+    )
+
+
+def tiny() -> Experiment:
+    model = Config(
+        size=(32, 32),
+        noise=4,
+        channels=8,
+        blocks=3,
+        width=4,
+        refine=4,
+        critic_width=4,
+        perceptual=0.0,
+        warm_up=0,
+    )
+    return replace(
+        any_pictures(),
+        name="tween/tiny",
+        model=model,
+        data="weizmann",
+        size=(32, 32),
+        batch=2,
+        steps=4,
+        augment=("flip", "reverse"),
+        log_steps=2,
+        strip_steps=4,
+    )
