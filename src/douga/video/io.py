@@ -221,10 +221,14 @@ def shown(path: str | Path) -> Iterator[Shown]:
 
 def sound(path: str | Path) -> tuple[str, bool]:
     """The codec of a video file's sound, "" if it has none or is no video file, and whether an MP4 can hold it as it is."""
-    if Path(path).is_dir() or Path(path).suffix.lower() == ".gif":
+    if Path(path).is_dir():
         return "", False
-    with av.open(str(path), metadata_errors="replace", container_options=SAFELY) as container:
-        track = next(iter(container.streams.audio), None)
+    try:
+        source = av.open(str(path), metadata_errors="replace", container_options=SAFELY)
+    except av.error.FFmpegError:  # a GIF
+        return "", False
+    with source:
+        track = next(iter(source.streams.audio), None)
         if track is None or track.codec_context is None:
             return "", False
         try:
@@ -483,7 +487,11 @@ def _stream(path: Path, *, tolerant: bool) -> Iterator[Shown]:
                         raise
                     continue
                 for frame in frames:
-                    seconds = decoded / fps if frame.pts is None else frame.pts * Fraction(frame.time_base or 1 / fps)
+                    seconds = decoded / fps
+                    if (
+                        frame.pts is not None and frame.time_base and container.format.name != "avi"
+                    ):  # which has no times
+                        seconds = frame.pts * frame.time_base
                     decoded += 1
                     upright = np.rot90(to_rgb.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90)
                     yield Shown(from_uint8(upright[None].copy())[:, 0], seconds, fps)
