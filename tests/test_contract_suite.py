@@ -196,6 +196,8 @@ class TestTraining:
         video = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         batch = Batch(video, torch.arange(experiment.batch))
         model = tiny(experiment.name).model
+        if hasattr(model, "learns_motion"):
+            return replace(batch, flow=torch.zeros(len(video), 4, *video.shape[2:]))
         if "paint" not in model.tasks:
             return batch
         cond = maps_of(model, experiment.batch, experiment.frames)[..., : experiment.size[0], : experiment.size[1]]
@@ -258,9 +260,10 @@ def root(
 ) -> Path | None:
     if needs_no_files(name):
         return None
-    if name == "folder":
+    if name in ("folder", "layers", "clips", "mixture"):
+        videos = tmp_path / "videos" if name in ("folder", "layers") else tmp_path / "videos" / "robot"
         for video in range(12):
-            folder = tmp_path / "videos" / f"video-{video:02}"
+            folder = videos / f"video-{video:02}"
             folder.mkdir(parents=True)
             for frame in range(6):
                 pixels = np.random.default_rng((video, frame)).integers(0, 256, (30, 50, 3), dtype=np.uint8)

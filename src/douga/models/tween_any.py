@@ -117,7 +117,7 @@ class Generator(nn.Module):
             self.refine = nn.Sequential(
                 nn.Conv2d(10, config.refine, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(config.refine, 3, 3, padding=1)
             )
-            nn.init.zeros_(self.refine[2].weight)  # type: ignore[arg-type]
+            nn.init.normal_(self.refine[2].weight, std=1e-3)  # type: ignore[arg-type]
             nn.init.zeros_(self.refine[2].bias)  # type: ignore[arg-type]
 
     def forward(
