@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,18 +94,29 @@ def test_a_model_draws_what_the_seed_says_at_its_size(keys: tuple[Path, Path], r
         ({"model": "inbetwen"}, "unknown model 'inbetwen'.*linear"),
         ({"model": "inbetween-gan"}, "needs weights"),
         ({"device": "abacus", "model": "RELEASE"}, "abacus"),
-        ({"last": torch.zeros(3, 8, 9)}, "48x40 and the last is 9x8"),
-        ({"last": torch.zeros(40, 48)}, r"shape \(3, H, W\), not \(40, 48\)"),
+        ({"last": torch.zeros(3, 8, 9)}, "a.png is 48x40 and key frame 2 is 9x8"),
+        ({"last": torch.zeros(40, 48)}, r"shape \(3, H, W\), or .* not \(40, 48\)"),
         ({"last": torch.full((3, 40, 48), 255.0)}, r"\[-1, 1\]"),
         ({"frames": 10**6}, "GiB"),
+        ({"ease": "inout"}, "unknown ease 'inout'"),
+        ({"diversity": 1.5}, "diversity must lie between 0 and 1, not 1.5"),
+        ({"pick": 0}, "pick must be 1 or more"),
+        ({"pick": 5}, "there are 4 samples"),
+        ({"pick": 2}, "linear draws the same every time: there is no sample 2"),
+        ({"fallback": "blend"}, "unknown fallback 'blend'"),
+        ({"fallback": "hold"}, "can only be seen from a method whose samples differ"),
+        ({"fallback": "hold", "samples": 1, "model": "RELEASE", "device": "cpu"}, "from two samples or more"),
+        ({"fallback": "hold", "diversity": 0.0, "model": "RELEASE", "device": "cpu"}, "whose samples differ"),
+        ({"unsure": 3.0}, "for a fallback"),
+        ({"fallback": "hold", "unsure": -1.0}, "unsure is a spread of 0 or more"),
     ],
 )
 def test_tween_says_what_is_wrong(keys: tuple[Path, Path], release: Path, wrong: dict, sentence: str) -> None:
-    asked = {"first": keys[0], "last": keys[1], "model": "linear"} | wrong
+    asked = {"last": keys[1], "model": "linear"} | wrong
     if asked["model"] == "RELEASE":
         asked["model"] = release
     with pytest.raises(ValueError, match=sentence):
-        api.tween(**asked)
+        api.tween(keys[0], asked.pop("last"), **asked)
 
 
 def test_save_writes_a_file_for_each_sample_and_a_sheet(tmp_path: Path) -> None:
@@ -144,11 +156,11 @@ def test_save_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "t-1.gif").write_bytes(b"older")
     before, write_video, calls = listing(tmp_path), io.write_video, []
 
-    def full_disk(path: Path, frames: torch.Tensor, fps: float) -> None:
+    def full_disk(path: Path, frames: torch.Tensor, fps: float, **options: Any) -> None:
         calls.append(path)
         if len(calls) == 3:
             raise OSError("no space left")
-        write_video(path, frames, fps)
+        write_video(path, frames, fps, **options)
 
     monkeypatch.setattr(io, "write_video", full_disk)
     for place in (out, tmp_path / "new" / "newer" / "t.gif"):

@@ -57,12 +57,39 @@ def test_tween_by_a_model_says_what_it_is_and_at_which_size(douga: Douga, run_fo
     assert code == 0
     assert "inbetween-gan, drew at 32x32" in out
     assert "pictures of 48x40 were" in out
-    assert re.findall(r"wrote (\S+)", out) == ["tween-1.mp4", "tween-2.mp4", "tween-sheet.png"]
+    assert re.search(r"typical first .*: [12] \(\d+\.\d\), [12] \(", out)
+    assert "spread of the samples, of 255:" in out
+    wrote = ["tween-1.mp4", "tween-2.mp4", "tween-sheet.png", "tween-spread.png"]
+    assert re.findall(r"wrote (\S+)", out) == wrote
+
+
+def test_tween_of_a_storyboard_says_how_its_loop_closes(douga: Douga) -> None:
+    Path("board.json").write_text(
+        '{"keys": [{"picture": "a.png", "at": 0}, {"picture": "b.png", "at": 3}], "loop": true, "ease": "in-out"}'
+    )
+    code, out, _ = douga("tween", "board.json", "--method", "linear", "--out", "t")
+    assert code == 0
+    assert "seam of the loop: " in out
+    assert len(list(Path("t").iterdir())) == 6
+    assert douga("tween", "board.json", "--method", "linear", "--no-loop", "--out", "u")[0] == 0
+    assert len(list(Path("u").iterdir())) == 4
+
+
+def test_tween_says_which_frames_were_unsure(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "load", lambda name, device: (Noise(), {"method": "noise"}))
+    asked = ("tween", "a.png", "b.png", "--frames", "2", "--samples", "3", "--out", "t.gif")
+    code, out, _ = douga(*asked, "--fallback", "hold", "--pick", "1")
+    assert code == 0
+    assert f"unsure above {api.UNSURE:g}, replaced by hold: frames 1, 2\n" in out
+    assert re.findall(r"wrote (\S+)", out) == ["t.gif", "t-sheet.png", "t-spread.png"]
+    frames = io.read_video(Path("t.gif"))[0]
+    assert frames.shape[1] == 2  # a GIF joins equal frames
 
 
 class Noise:
     """Draws nothing but chance, so that its seed is seen in every byte."""
 
+    tasks = frozenset({"tween"})
     stochastic = True
     size = None
 
@@ -80,7 +107,7 @@ def test_the_same_seed_gives_the_same_bytes(douga: Douga, monkeypatch: pytest.Mo
         return [Path(path).read_bytes() for path in re.findall(r"wrote (\S+)", out)]
 
     once = drawn("x", 5)
-    assert len(set(once)) == 3
+    assert len(set(once)) == 4
     assert once == drawn("y", 5)
     assert not set(once) & set(drawn("z", 6))
 
@@ -127,6 +154,7 @@ BAD = [
     (("tween", "missing.png", "b.png", *LINEAR), "missing.png"),
     (("tween", "a.png", "missing.png", *LINEAR), "missing.png"),
     (("tween", "full", "b.png", *LINEAR), "full"),
+    (("tween", "full", *LINEAR), "holds no pictures"),
     (("tween", "empty.png", "b.png", *LINEAR), "empty.png"),
     (("tween", "text.png", "b.png", *LINEAR), "text.png"),
     (("tween", "truncated.jpg", "b.png", *LINEAR), "truncated.jpg"),
@@ -136,6 +164,14 @@ BAD = [
     (("tween", "a.png", "b.png", *LINEAR, "--frames", "-3"), "frames must be 1 or more, not -3"),
     (("tween", "a.png", "b.png", *LINEAR, "--samples", "0"), "samples must be 1 or more"),
     (("tween", "a.png", "b.png", *LINEAR, "--fps", "0"), "fps"),
+    (("tween", "a.png", *LINEAR), "two pictures or more, not 1"),
+    (("tween", "a.png@0", "b.png", *LINEAR), "or none: b.png has none"),
+    (("tween", "a.png@3", "b.png@3", *LINEAR), "frame numbers must grow"),
+    (("tween", "a.png@0", "b.png@3", *LINEAR, "--frames", "3"), "leave out frames"),
+    (("tween", "missing.json", *LINEAR), "no storyboard missing.json"),
+    (("tween", "a.png", "b.png", *LINEAR, "--ease", "bounce"), "unknown ease 'bounce'"),
+    (("tween", "a.png", "b.png", *LINEAR, "--fallback", "hold"), "can only be seen from"),
+    (("tween", "a.png", "b.png", "--model", "vid2vid-blocks", "--device", "cpu"), "does paint, not tween|does .*paint"),
     (("tween", "a.png", "b.png", *LINEAR, "--model", "inbetween-weizmann"), "--model or --method, not both"),
     (("tween", "a.png", "b.png", "--method", "liner"), "did you mean 'linear'"),
     (("tween", "a.png", "b.png", "--model", "no-such-model"), "unknown model 'no-such-model'.*linear"),
@@ -195,7 +231,7 @@ def test_a_training_checkpoint_is_no_release(douga: Douga, run_folder: Path, tmp
     assert listing(tmp_path) == before
 
 
-@pytest.mark.parametrize("arguments", [("tween", "a.png"), ("tween", "a.png", "b.png", "--frames", "x"), ("draw",)])
+@pytest.mark.parametrize("arguments", [("tween",), ("tween", "a.png", "b.png", "--frames", "x"), ("draw",)])
 def test_bad_usage_is_2_as_well(douga: Douga, arguments: tuple[str, ...]) -> None:
     assert douga(*arguments)[0] == 2
 

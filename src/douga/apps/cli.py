@@ -75,10 +75,17 @@ def _root(
 
 @app.command()
 def tween(
-    first: Annotated[Path, typer.Argument(help="picture of the first key frame")],
-    last: Annotated[Path, typer.Argument(help="picture of the last key frame, of the same size")],
-    frames: Annotated[int, typer.Option(help="how many to draw between them")] = 14,
-    samples: Annotated[int, typer.Option(help="how many different versions")] = 4,
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            help="key frames, pictures of one size: A.png B.png ..., with frame numbers A.png@0 B.png@12 ..., a folder of them,"
+            " or a storyboard .json"
+        ),
+    ],
+    frames: Annotated[
+        int | None, typer.Option(help="how many to draw between each two", show_default=str(api.FRAMES))
+    ] = None,
+    samples: Annotated[int, typer.Option(help="how many different versions; the most typical comes first")] = 4,
     seed: Annotated[int, typer.Option(help="the same seed gives the same bytes")] = 0,
     model: Annotated[
         str | None,
@@ -87,11 +94,31 @@ def tween(
     method: Annotated[
         str | None, typer.Option(metavar="linear|flow|hold", help="draw without weights, instead of --model")
     ] = None,
-    fps: Annotated[float, typer.Option(help="frames per second")] = 25.0,
+    fps: Annotated[float | None, typer.Option(help="frames per second", show_default="25")] = None,
+    ease: Annotated[
+        str | None,
+        typer.Option(
+            metavar="linear|in|out|in-out|hold:F|FILE.json",
+            help="the pace from each key frame to the next; a file holds [time, way] points from [0, 0] to [1, 1]",
+            show_default="linear",
+        ),
+    ] = None,
+    loop: Annotated[
+        bool | None, typer.Option("--loop/--no-loop", help="draw back to the first key frame, without a double frame")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="how far samples may differ, 0 to 1")] = 1.0,
+    pick: Annotated[int | None, typer.Option(metavar="K", help="keep one sample alone; 1 is the most typical")] = None,
+    fallback: Annotated[
+        str,
+        typer.Option(metavar="none|hold|fade", help="what takes the place of frames that the samples disagree on"),
+    ] = "none",
+    unsure: Annotated[
+        float | None, typer.Option(help="their spread above which it does, of 255", show_default=f"{api.UNSURE:g}")
+    ] = None,
     out: Annotated[Path, typer.Option(help=".mp4, .gif, or no ending for a folder of PNGs")] = Path("tween.mp4"),
     device: Device = "auto",
 ) -> None:
-    """Draw the frames between two key frames: a video for each sample, and a contact sheet with the samples as rows."""
+    """Draw the frames between key frames: a video for each sample, a contact sheet, and a picture of where samples differ."""
     if model and method:
         raise ValueError("give --model or --method, not both")
     if method:
@@ -100,7 +127,21 @@ def tween(
     from rich.console import Console
 
     with Console(stderr=True).status("drawing ..."):  # only where somebody looks at a terminal
-        clip = api.tween(first, last, frames, samples, seed, method or model or api.DEFAULT_MODEL, fps, device)
+        clip = api.tween(
+            *keys,
+            frames=frames,
+            samples=samples,
+            seed=seed,
+            model=method or model or api.DEFAULT_MODEL,
+            fps=fps,
+            device=device,
+            ease=ease,
+            loop=loop,
+            diversity=diversity,
+            pick=pick,
+            fallback=fallback,
+            unsure=unsure,
+        )
         written = api.save(clip, out)
     made: Mapping[str, Any] = clip.made
     given, drawn = (f"{width}x{height}" for height, width in (made["given_at"], made["drawn_at"]))
@@ -110,6 +151,18 @@ def tween(
         typer.echo(f"the pictures of {given} were centre-cropped and resized to {drawn}")
     if "note" in made:
         typer.echo(made["note"])
+    if "ranking" in made:
+        ranked = ", ".join(f"{sample['draw']} ({sample['apart']:.1f})" for sample in made["ranking"])
+        typer.echo(f"draws, the most typical first (mean difference from the others, of 255): {ranked}")
+        typer.echo(
+            f"spread of the samples, of 255: {max(made['spread_by_frame']):.1f} in the frame that differs most,"
+            f" {made['spread_most']:.1f} at the place that does"
+        )
+    if "fallback_frames" in made:
+        unsure_frames = ", ".join(map(str, made["fallback_frames"])) or "none"
+        typer.echo(f"unsure above {made['unsure']:g}, replaced by {made['fallback']}: frames {unsure_frames}")
+    if "seam" in made:
+        typer.echo(f"seam of the loop: {made['seam']:.2f} (1 is like any other step)")
     for path in written:
         typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
@@ -316,17 +369,21 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="table1 (FVD of the ablations), table3 (SSIM, best of 100) of Li et al. 2019; teapot (Cristovao et al. 2020)"
+            help="table1 (FVD of the ablations), table3 (SSIM, best of 100) of Li et al. 2019; teapot (Cristovao et al. 2020); "
+            "vid2vid-table1 (the systems), vid2vid-table2 (the ablations) of Wang et al. 2018"
         ),
     ],
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="as for evaluate; teapot: teapot-1dof,teapot-2dof,teapot-6dof")
     ] = None,
-    scale: Annotated[str, typer.Option(help="which recipes stand in the rows: paper, small or brief")] = "paper",
+    scale: Annotated[
+        str | None,
+        typer.Option(help="which recipes stand in the rows: paper, small or brief; of vid2vid's tables blocks"),
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(metavar="ROW=FILE,...", help="what stands in a row instead of the recipe's run")
     ] = None,
-    samples: Samples = 100,
+    samples: Annotated[int | None, typer.Option(help="as for evaluate; of vid2vid's tables 1")] = None,
     clips: Clips = 100,
     metrics: Metrics = None,
     seeds: Annotated[
@@ -363,7 +420,6 @@ def reproduce(
         data,
         scale=scale,
         methods=methods.split(",") if methods else [],
-        samples=samples,
         clips=clips,
         seeds=_numbers(seeds or "0"),
         train_steps=train_steps,
@@ -371,6 +427,7 @@ def reproduce(
         out=out,
         resume=resume,
         device=device,
+        **({} if samples is None else {"samples": samples}),
         **({} if metrics is None else {"metrics": metrics.split(",")}),
     )
 
@@ -612,3 +669,165 @@ def _show(facts: Mapping[str, Any]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         typer.echo(f"{name:<{width}}  {text}")
+
+
+# Existing videos, and drawing again what was drawn.
+
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="weights, or flow, linear, hold; by default what draws at any size"),
+]
+Versions = Annotated[int, typer.Option(help="how many different versions")]
+Seed = Annotated[int, typer.Option(help="the same seed gives the same bytes")]
+Diversity = Annotated[
+    float | None, typer.Option(help="how far samples may differ, 0 to 1; by default 0 for one, 1 for several")
+]
+Cuts = Annotated[float, typer.Option(help="a new shot changes so many times as much as the frames around it")]
+NoCuts = Annotated[bool, typer.Option("--no-cuts", help="draw between all frames, across cuts too")]
+GoOn = Annotated[bool, typer.Option("--resume", help="go on with a job that was stopped")]
+
+
+@app.command()
+def slow(
+    video: Annotated[Path, typer.Argument(help="a video file, a GIF or a folder of pictures")],
+    factor: Annotated[str, typer.Option(help="how many times as long: 4, 2.5, 5/2")] = "4",
+    out: Annotated[Path, typer.Option(help=".mp4, .gif, or no ending for a folder of PNGs")] = Path("slow.mp4"),
+    model: Model = None,
+    samples: Versions = 1,
+    seed: Seed = 0,
+    diversity: Diversity = None,
+    fps: Annotated[float | None, typer.Option(help="of the new video; by default as before")] = None,
+    keep_duration: Annotated[
+        bool, typer.Option("--keep-duration", help="more frames a second instead of longer; an .mp4 keeps the sound")
+    ] = False,
+    cuts: Cuts = 6.0,
+    no_cuts: NoCuts = False,
+    resume: GoOn = False,
+    device: Device = "auto",
+) -> None:
+    """Slow motion, or more frames a second: draw what lies between the frames of a video. Ctrl-C stops it, --resume goes on."""
+    with _drawing(out) as told:
+        made = api.slow(
+            video,
+            out,
+            factor,
+            model=model,
+            samples=samples,
+            seed=seed,
+            diversity=diversity,
+            fps=fps,
+            keep_duration=keep_duration,
+            cuts=None if no_cuts else cuts,
+            device=device,
+            resume=resume,
+            told=told,
+        )
+    _drew(made)
+
+
+@app.command()
+def fill(
+    video: Annotated[Path, typer.Argument(help="a folder of numbered pictures, or a video with repeated frames")],
+    out: Annotated[Path, typer.Option(help=".mp4, .gif, or no ending for a folder of PNGs")] = Path("fill.mp4"),
+    model: Model = None,
+    samples: Versions = 1,
+    seed: Seed = 0,
+    diversity: Diversity = None,
+    fps: Annotated[float | None, typer.Option(help="of the pictures of a folder; by default 25")] = None,
+    still: Annotated[float, typer.Option(help="frames that differ by no more, of 255, repeat the one before")] = 4.0,
+    longest: Annotated[int, typer.Option(help="more equal frames than this are meant to stand still")] = 4,
+    cuts: Cuts = 6.0,
+    no_cuts: NoCuts = False,
+    resume: GoOn = False,
+    device: Device = "auto",
+) -> None:
+    """Draw the pictures that are missing from a numbered folder, or the frames of a video that only repeat the one before."""
+    with _drawing(out) as told:
+        made = api.fill(
+            video,
+            out,
+            model=model,
+            samples=samples,
+            seed=seed,
+            diversity=diversity,
+            fps=fps,
+            still=still,
+            longest=longest,
+            cuts=None if no_cuts else cuts,
+            device=device,
+            resume=resume,
+            told=told,
+        )
+    runs = [f"{first}" if first == last else f"{first}-{last}" for first, last in made["filled"]]
+    shown = ", ".join(runs[:20]) + (f", ... ({len(runs)} places)" if len(runs) > 20 else "")
+    typer.echo(
+        f"filled {made['drawn']} frames: {shown}" if runs else "nothing to fill: no frame is missing or repeated"
+    )
+    _drew(made)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="an .mp4, .gif or folder of PNGs that douga wrote")],
+    device: Annotated[str | None, typer.Option(help="by default the one that it was drawn on")] = None,
+) -> None:
+    """Draw a video again from the recipe that it holds, and compare: 0 if they are equal, 1 if they differ, 2 if it cannot be."""
+    with _drawing(None) as told:
+        found = api.replay(file, device=device, told=told)
+    for note in found["notes"]:
+        typer.echo(note)
+    if not found["equal"]:
+        typer.echo(
+            f"{file}: {found['different']} of {found['frames']} frames differ, by {found['mean']:.3g} of 255 on average"
+            f" and {found['most']:.3g} at most"
+        )
+        raise typer.Exit(1)
+    what = "byte for byte" if found["equal"] == "bytes" else "in every pixel, though not as a file"
+    typer.echo(f"{file}: equal, {what} ({found['made']['command']}, {found['frames']} frames)")
+
+
+@contextmanager
+def _drawing(out: Path | None) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time left; Ctrl-C says how to go on with what would be `out`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            tasks: dict[str, Any] = {}
+
+            def told(what: str, done: int, of: int) -> None:
+                if what not in tasks:
+                    for task in tasks.values():
+                        bar.update(task, visible=False)
+                    tasks[what] = bar.add_task(what, total=None)
+                bar.update(tasks[what], completed=done, total=of or None)
+
+            yield told
+    except KeyboardInterrupt:
+        part = out and out.with_name(out.name + ".part")
+        if part and part.exists():
+            again = shlex.join(
+                ["douga", *(argument for argument in sys.argv[1:] if argument != "--resume"), "--resume"]
+            )
+            typer.echo(f"stopped; what is finished is in {part}; go on with: {again}", err=True)
+        else:
+            typer.echo("stopped; nothing was written", err=True)
+        raise typer.Exit(130) from None
+
+
+def _drew(made: Mapping[str, Any]) -> None:
+    height, width = made["drawn_at"]
+    typer.echo(
+        f"{made['made']['model']}: {made['drawn']} of {made['frames']} frames drawn at {width}x{height},"
+        f" {made['fps']:.6g} frames a second"
+    )
+    if made["cuts"]:
+        shown = ", ".join(map(str, made["cuts"][:20])) + (", ..." if len(made["cuts"]) > 20 else "")
+        typer.echo(f"cuts, where the frame before is held: at frames {shown} of the source")
+    for note in made["notes"]:
+        typer.echo(note)
+    for path in made["written"]:
+        typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")

@@ -16,6 +16,7 @@ class Hold:
 
     tasks: ClassVar[frozenset[str]] = frozenset({"tween", "predict"})
     stochastic: ClassVar[bool] = False
+    any_planes: ClassVar[bool] = True
     size: tuple[int, int] | None = None
 
     def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
@@ -29,6 +30,7 @@ class Linear:
 
     tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
     stochastic: ClassVar[bool] = False
+    any_planes: ClassVar[bool] = True
     size: tuple[int, int] | None = None
 
     def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:

@@ -298,6 +298,7 @@ class Sdvi(nn.Module):
     Config: TypeAlias = Config
     tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
     stochastic: ClassVar[bool] = True
+    one_pair: ClassVar[bool] = True
     size: tuple[int, int] | None = None
     piece_pixels: ClassVar[int] = 2**18  # drawn at a time, over all samples: bounds the memory
 

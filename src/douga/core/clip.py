@@ -134,15 +134,17 @@ class Request:
 class Clip:
     """What a request was answered with.
 
-    frames: (S, C, T, H, W) float32 in [-1, 1], one row for each sample.
+    frames: (S, C, T, H, W) float32 in [-1, 1], one row for each sample; a 4th plane is alpha (see `douga.video.io`).
     mask: (T,) bool, True where the frame was given and not drawn.
     made: how it was made (method, weights, seed, ...), ready for JSON.
+    spread: (H, W) float32, of 255: how far the samples differ at each pixel, mean over frames; None: there is one sample.
     """
 
     frames: Float[Tensor, "s c t h w"]
     mask: Bool[Tensor, " t"]
     fps: float = 25.0
     made: Mapping[str, object] = field(default_factory=dict)
+    spread: Float[Tensor, "h w"] | None = None
 
     def __post_init__(self) -> None:
         check_video(self.frames, "frames")
@@ -157,14 +159,14 @@ class Batch:
         depend on how its clips are spread over processes.
     step: which training step this is; for choices that all clips of a step share.
     cond: (B, K, T, H, W), as in `Request`. flow: (B, 2, T, H, W), px: the reference motion from each frame to the one before;
-        zero in frame 0. Both only for methods that paint.
+        zero in frame 0. Both only for methods that paint. For those that learn motion (B, 4, ...): also to the one after.
     """
 
     video: Float[Tensor, "b c t h w"]
     seeds: Int[Tensor, " b"]
     step: int = 0
     cond: Float[Tensor, "b k t h w"] | None = None
-    flow: Float[Tensor, "b 2 t h w"] | None = None
+    flow: Float[Tensor, "b k2 t h w"] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         moved = {

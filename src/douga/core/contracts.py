@@ -19,6 +19,8 @@ class Synthesizer(Protocol):
 
     One that paints has `stream(maps, given, samples, generator)` too, frame after frame from any number of maps (see `Vid2Vid`).
     One that needs the true motion has `needs_flow`: then, in an evaluation, `request.flow` is there.
+    One that draws between a single first and a single last key frame has `one_pair`: of several it is asked pair by pair.
+    One that draws any number of planes, alpha among them, has `any_planes`; the others draw RGB.
     """
 
     tasks: ClassVar[frozenset[str]]  # of "tween", "paint", "predict"
@@ -27,7 +29,8 @@ class Synthesizer(Protocol):
 
     def synthesize(self, request: Request, samples: int, generator: torch.Generator) -> Float[Tensor, "s b c t h w"]:
         """(S, B, C, T, H, W) float32 in [-1, 1]. Known frames come back exactly as given; the same generator state
-        gives the same result. Raises ValueError for a request that the method cannot draw (its size, its mask).
+        gives the same result. Frames are drawn for `request.times`; where there are noise and key frames, the noise is
+        multiplied with `request.diversity`. Raises ValueError for a request that the method cannot draw (its size, its mask).
         """
         ...
 

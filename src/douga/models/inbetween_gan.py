@@ -347,6 +347,7 @@ class InbetweenGAN(nn.Module):
     Config: TypeAlias = Config
     tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
     stochastic: ClassVar[bool] = True
+    one_pair: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -91,6 +91,26 @@ def colour_labels(labels: Int[Tensor, "t h w"]) -> Float[Tensor, "3 t h w"]:
     return palette[labels.long()].permute(3, 0, 1, 2).contiguous()
 
 
+def premultiply(video: Float[Tensor, "*axes 4 t h w"]) -> Float[Tensor, "*axes 4 t h w"]:
+    """Colours times alpha, as they can be mixed and moved: what is not seen becomes black."""
+    colour, alpha = (video + 1).div(2).split([3, 1], dim=-4)
+    return torch.cat([colour * alpha, alpha], dim=-4) * 2 - 1
+
+
+def unpremultiply(video: Float[Tensor, "*axes 4 t h w"]) -> Float[Tensor, "*axes 4 t h w"]:
+    """The way back, so that no dark fringe stays; what is not seen at all is black."""
+    colour, alpha = (video + 1).div(2).split([3, 1], dim=-4)
+    least = 1 / 131_070  # half a step of 16 bits: what is less is rounding
+    colour = torch.where(alpha > least, colour / alpha.clamp(min=least), 0.0).clamp(0, 1)
+    return torch.cat([colour, alpha], dim=-4) * 2 - 1
+
+
+def on_white(video: Float[Tensor, "*axes 4 t h w"]) -> Float[Tensor, "*axes 3 t h w"]:
+    """As it looks on a white ground, without alpha. The colours are not multiplied with it."""
+    colour, alpha = (video + 1).div(2).split([3, 1], dim=-4)
+    return 1 - (1 - colour) * alpha * 2
+
+
 def contact_sheet(
     rows: Float[Tensor, "r 3 t h w"], pad: int = 2, columns: int | None = None
 ) -> Float[Tensor, "3 h2 w2"]:
