@@ -53,12 +53,12 @@ class Config:
     best_of: int = 2  # samples of each clip; the terms that know the truth take the nearest, so that samples may differ
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
-    perceptual: float = 1.0  # of two frames of each clip
+    perceptual: float = 1.0  # of one frame of each clip
     flow: float = 0.1  # weight of the mean distance to the reference flow, px, where that explains the truth
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
-    warm_up: int = 1_500  # first steps without critics
+    warm_up: int = 1_800  # first steps without critics
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
@@ -209,7 +209,7 @@ class Window:
     base: Base  # (B * K, ...), clip-major, of the K frames between
     known: tuple[Tensor, Tensor]  # the true flow from each of these to the key frames, (B * K, 2, H, W)
     noise: Tensor  # (best_of * B, D)
-    looked_at: Tensor  # (2,) which of the K frames the image critic and VGG see
+    looked_at: Tensor  # (2,) which of the K frames the image critic sees; VGG sees the first of them
     judged: bool  # False during the warm-up: no critics yet
 
 
@@ -356,9 +356,11 @@ class TweenAny(nn.Module):
                 distances.append((sure * apart).mean())
             terms["flow"] = config.flow * torch.stack(distances).mean()
         if config.perceptual:
-            mine = drawn.flatten(0, 1)[chosen][:, :, window.looked_at].transpose(1, 2).flatten(0, 1)
-            theirs = truth[:, :, window.looked_at].transpose(1, 2).flatten(0, 1)
-            terms["perceptual"] = config.perceptual * self._perceptual(mine, theirs)
+            one = window.looked_at[0]
+            seen_true = truth[:, :, one]
+            terms["perceptual"] = config.perceptual * self._perceptual(
+                drawn.flatten(0, 1)[chosen][:, :, one], seen_true
+            )
         if window.judged:
             judged, features = self._judge(shown, window)
             for name, logit in judged.items():

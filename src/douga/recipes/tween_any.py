@@ -19,9 +19,9 @@ def any_pictures() -> Experiment:
         Config(),
         data="mixture",
         batch=8,
-        steps=6_000,
+        steps=2_400,
         lr=4e-4,
-        halve_steps=2_500,
+        halve_steps=1_000,
         clip_norm=20.0,
         augment=("flip", "reverse", "colour"),
     )
