@@ -259,9 +259,12 @@ def tween_options(made: Mapping[str, Any]) -> tuple[list[Key], dict[str, Any]]:
         raise ValueError("this was not drawn between key frames by douga, so it cannot be drawn so again")
     if not all(key["file"] for key in made["keys"]):
         raise ValueError("its key frames were no files, so it cannot be drawn again without them")
-    keys: list[Key] = [(key["file"], key["at"]) for key in made["keys"]]
-    if made["frames"] is not None:
-        keys = [key["file"] for key in made["keys"]]
+    keys: list[Key] = []
+    for key in made["keys"]:
+        # As it was given, if that still leads there: then the new `made` is the same too.
+        as_given = Path(key["picture"]).expanduser().resolve() == Path(key["file"])
+        picture = key["picture"] if as_given else key["file"]
+        keys.append(picture if made["frames"] is not None else (picture, key["at"]))
     name = made["weights"] and made["weights"]["name"]
     model = name if name in weights() else made["model"]
     same = "frames", "samples", "seed", "fps", "device", "ease", "loop", "diversity", "pick", "fallback", "unsure"
@@ -1599,10 +1602,7 @@ def _made(
         "command": command,
         "version": __version__,
         "torch": torch.__version__,
-        "inputs": {
-            name: {"given": str(path), "file": str(path.resolve()), "sha256": _digest(path)}
-            for name, path in inputs.items()
-        },
+        "inputs": {name: {"file": str(path.resolve()), "sha256": _digest(path)} for name, path in inputs.items()},
         "model": str(model) if free or str(model) in weights() else str(Path(model).expanduser().resolve()),
         "weights": file and {"name": file.stem, "sha256": _sha256(file)},
         "device": "cpu" if free else str(pick_device(device)),
@@ -1728,7 +1728,9 @@ REPLAYED: dict[str, tuple[str, ...]] = {
 
 def _tween_again(made: dict[str, Any], out: Path, device: str) -> list[Path]:
     keys, options = tween_options(made)
-    return save(tween(*keys, **{**options, "device": device}), out, sheet=False)
+    clip = tween(*keys, **{**options, "device": device})
+    # The recipe as it was: the same pictures may have been named otherwise.
+    return save(replace(clip, made={what: value for what, value in made.items() if what != "sample"}), out, sheet=False)
 
 
 def _torch_version() -> str:
