@@ -174,3 +174,15 @@ def test_the_deeper_preset_and_the_perceptual_term_train() -> None:
     out, _ = vae(window, None)
     sum(vae.losses("network", window, out).values()).backward()  # type: ignore[union-attr]
     assert all(parameter.grad is not None for parameter in vae.parameters())
+
+
+def test_divergences_open_late_and_then_count_in_full() -> None:
+    late, plain = model(alpha=5.0, opening=100), model(alpha=5.0)
+    assert late.encode(clips().video[:, :, 0]).log_variance.max() < -5  # next to no noise
+    late.load_state_dict(plain.state_dict())
+    whole = terms(plain, clips())[0]
+    for step, share in ((0, 0.0), (50, 0.0), (75, 0.5), (100, 1.0), (1_000, 1.0)):
+        found = terms(late, replace(clips(), step=step))[0]
+        assert found["reconstruction"].item() == whole["reconstruction"].item()
+        for name in ("kl", "in_between"):
+            assert found[name].item() == pytest.approx(share * whole[name].item(), rel=1e-6), (step, name)

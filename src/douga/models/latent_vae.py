@@ -47,6 +47,10 @@ class Config:
     blocks: int = 0  # residual blocks after each layer, with group norm: the deeper preset for real pictures
     alpha: float = 5.0  # weight of the in-between term; 0: a plain VAE
     beta: float = 1.0  # weight of KL(q || N(0, 1))
+    # Not in the paper: training steps until both divergences count in full. In the first half of them they do not count, the
+    # latent has next to no noise, and the weights begin as He et al. (2015) say; then the divergences open. Else, where pictures
+    # have many factors, one latent for all of them is the nearest minimum, and the decoder draws their mean.
+    opening: int = 0
     # How (q0 + q2) / 2 is read: the Gaussian of the averaged means and variances, or that of the point (z0 + z2) / 2,
     # whose variance is half as large.
     middle: Literal["parameters", "latents"] = "parameters"
@@ -123,6 +127,16 @@ class Network(nn.Module):
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
         self.head = nn.Linear(flat, config.latent * (2 if config.variational else 1))
         self.start = nn.Linear(config.latent, flat)
+        if config.opening:
+            for layer in self.down.modules():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.normal_(self.start.weight, std=(2 / config.latent) ** 0.5)
+            for layer in self.up:
+                if isinstance(layer, nn.ConvTranspose2d):  # of the 16 places of its kernel 4 meet in a pixel
+                    nn.init.normal_(layer.weight, std=(2 / (4 * layer.in_channels)) ** 0.5)
+            nn.init.normal_(self.up[-1].weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.constant_(self.head.bias[config.latent :], -6)  # of the log-variance, where there is one
 
     def encode(self, pictures: Float[Tensor, "n 3 h w"]) -> Gaussian:
         """q(z | picture); without a variational head the variance is 1 and `draw` is not to be asked."""
@@ -142,6 +156,7 @@ class Network(nn.Module):
 class Triplets:
     pictures: Tensor  # (3, B, 3, H, W): the first, the true middle, the last
     noise: Tensor  # (3, B, Z)
+    opened: float  # how much alpha and beta count in this step, 0 to 1
 
 
 class LatentVAE(nn.Module):
@@ -207,7 +222,8 @@ class LatentVAE(nn.Module):
         rows = torch.arange(len(picks))[:, None]
         pictures = batch.video[rows, :, torch.tensor(picks)].transpose(0, 1)  # (3, B, 3, H, W)
         noise = standard_normal(batch.seeds, 3, self.config.latent).transpose(0, 1).to(batch.video.device)
-        yield Triplets(pictures, noise)
+        opening = self.config.opening
+        yield Triplets(pictures, noise, min(1.0, max(0.0, 2 * batch.step / opening - 1)) if opening else 1.0)
 
     def forward(self, window: Triplets, carry: None) -> tuple[tuple[Tensor, Gaussian], None]:
         """The decoded pictures, (3, B, 3, H, W), and q of each, (3, B, Z)."""
@@ -226,10 +242,10 @@ class LatentVAE(nn.Module):
         squared = (drawn - window.pictures).square().sum((0, 2, 3, 4)) / 4  # [-1, 1] is twice as wide as 0-1
         terms = {"reconstruction": squared.mean()}
         if c.variational and c.beta:
-            terms["kl"] = c.beta * q.kl_standard().sum(0).mean()
+            terms["kl"] = window.opened * c.beta * q.kl_standard().sum(0).mean()
         if c.alpha:
             first, true, last = (Gaussian(q.mean[k], q.log_variance[k]) for k in range(3))
-            terms["in_between"] = c.alpha * true.kl(halfway(first, last, c.middle)).mean()
+            terms["in_between"] = window.opened * c.alpha * true.kl(halfway(first, last, c.middle)).mean()
         if c.sparsity:
             terms["sparsity"] = c.sparsity * q.mean.abs().sum((0, 2)).mean()
         if c.perceptual:
