@@ -259,12 +259,9 @@ def tween_options(made: Mapping[str, Any]) -> tuple[list[Key], dict[str, Any]]:
         raise ValueError("this was not drawn between key frames by douga, so it cannot be drawn so again")
     if not all(key["file"] for key in made["keys"]):
         raise ValueError("its key frames were no files, so it cannot be drawn again without them")
-    keys: list[Key] = []
-    for key in made["keys"]:
-        # As it was given, if that still leads there: then the new `made` is the same too.
-        as_given = Path(key["picture"]).expanduser().resolve() == Path(key["file"])
-        picture = key["picture"] if as_given else key["file"]
-        keys.append(picture if made["frames"] is not None else (picture, key["at"]))
+    keys: list[Key] = [(key["file"], key["at"]) for key in made["keys"]]
+    if made["frames"] is not None:
+        keys = [key["file"] for key in made["keys"]]
     name = made["weights"] and made["weights"]["name"]
     model = name if name in weights() else made["model"]
     same = "frames", "samples", "seed", "fps", "device", "ease", "loop", "diversity", "pick", "fallback", "unsure"

@@ -78,8 +78,9 @@ def tween(
     keys: Annotated[
         list[str],
         typer.Argument(
+            metavar="KEYS...",
             help="key frames, pictures of one size: A.png B.png ..., with frame numbers A.png@0 B.png@12 ..., a folder of them,"
-            " or a storyboard .json"
+            " or a storyboard .json",
         ),
     ],
     frames: Annotated[
@@ -99,7 +100,7 @@ def tween(
         str | None,
         typer.Option(
             metavar="linear|in|out|in-out|hold:F|FILE.json",
-            help="the pace from each key frame to the next; a file holds [time, way] points from [0, 0] to [1, 1]",
+            help="the pace from each key frame to the next; a file holds a list of points, time and way, from 0, 0 to 1, 1",
             show_default="linear",
         ),
     ] = None,
