@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from douga.video.ops import colour_labels, contact_sheet, fit, resize, warp
+from douga.video.ops import colour_labels, contact_sheet, fit, on_white, premultiply, resize, unpremultiply, warp
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -98,3 +98,16 @@ def test_labels_to_look_at_have_a_colour_each_and_white_where_there_is_none() ->
     assert colours[0].tolist() == [1, 1, 1]
     apart = torch.cdist(colours, colours) + 9 * torch.eye(12)
     assert apart.min() > 0.15
+
+
+def test_alpha_goes_in_and_out() -> None:
+    video = torch.rand(2, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    there = premultiply(video)
+    colour, alpha = (video[:, :3] + 1) / 2, (video[:, 3:] + 1) / 2
+    torch.testing.assert_close(there[:, :3], colour * alpha * 2 - 1)
+    torch.testing.assert_close(unpremultiply(there), video, rtol=0, atol=1e-4)
+    torch.testing.assert_close(on_white(video), (colour * alpha + 1 - alpha) * 2 - 1)
+    unseen = video.clone()
+    unseen[:, 3] = -1
+    assert (unpremultiply(premultiply(unseen)) == -1).all()
+    assert (on_white(unseen) == 1).all()

@@ -78,7 +78,7 @@ def tween(
     keys: Annotated[
         list[str],
         typer.Argument(
-            metavar="KEYS...",
+            metavar="KEYS",
             help="key frames, pictures of one size: A.png B.png ..., with frame numbers A.png@0 B.png@12 ..., a folder of them,"
             " or a storyboard .json",
         ),
