@@ -5,7 +5,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 # Not `train`: the room of that name would hide it once it is imported; `from douga.api import train`.
-__all__ = ["data_check", "info", "load", "save", "tween"]
+__all__ = ["data_check", "fill", "info", "load", "replay", "save", "slow", "tween"]
 
 
 def __getattr__(name: str) -> Any:
