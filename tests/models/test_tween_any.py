@@ -1,0 +1,163 @@
+"""The composition written out for one pixel, what it begins as, and any size, time and number of planes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from douga.baselines.flow import Flow
+from douga.core.clip import Batch, Request
+from douga.models.tween_any import Base, Config, TweenAny, _chained, _sides, at
+from douga.recipes.tween_any import tiny
+from douga.video.ops import warp
+
+CONFIG = tiny().model
+
+
+def model(**changes: object) -> TweenAny:
+    torch.manual_seed(0)
+    return TweenAny(replace(CONFIG, **changes)).eval()  # type: ignore[arg-type]
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(*shape: int, seed: int = 0) -> Tensor:
+    coarse = torch.rand(*shape[:-2], shape[-2] // 8, shape[-1] // 8, generator=chance(seed)) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, shape[-2:], mode="bicubic").clamp(-1, 1)
+
+
+def sliding(frames: int = 16, size: tuple[int, int] = (32, 32), batch: int = 2) -> Batch:
+    """A texture that moves right by one px a frame; its flow both ways."""
+    h, w = size
+    wide = smooth(batch, 3, h, w + 24)
+    video = torch.stack([wide[..., frames - k : frames - k + w] for k in range(frames)], 2)
+    flow = torch.zeros(batch, 4, frames, h, w)
+    flow[:, 0, 1:], flow[:, 2, :-1] = -1, 1
+    return Batch(video.contiguous(), torch.arange(batch), flow=flow)
+
+
+def draw(drawer: TweenAny, request: Request, samples: int = 1) -> Tensor:
+    return drawer.synthesize(request, samples, chance())
+
+
+def test_a_pixel_is_composed_as_the_equation_says() -> None:
+    generator = model(refine=0).generator
+    h, w, t = 16, 24, 0.25
+    first, last = smooth(1, 4, h, w), smooth(1, 4, h, w, seed=1)
+    base = Base(
+        torch.randn(1, 2, h, w, generator=chance(2)),
+        torch.randn(1, 2, h, w, generator=chance(3)),
+        torch.rand(1, 1, h, w, generator=chance(4)),
+        torch.rand(1, 1, h, w, generator=chance(5)),
+    )
+    maps = torch.randn(1, 9, 1, 1, generator=chance(6)).expand(1, 9, h // 2, w // 2)
+    out = generator.compose(first, last, base, maps, torch.tensor([t]), (h, w))
+    ds, de, a, m, p = maps[0, :2, 0, 0], maps[0, 2:4, 0, 0], maps[0, 4, 0, 0], maps[0, 5, 0, 0], maps[0, 6:, 0, 0]
+    flow_s = base.flow_s + t * 4 * ds[:, None, None]
+    flow_e = base.flow_e + (1 - t) * 4 * de[:, None, None]
+    torch.testing.assert_close(out.flow_s, flow_s)
+    torch.testing.assert_close(out.flow_e, flow_e)
+    odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t) * a.exp()
+    share = odds / (1 + odds)
+    fused = share * warp(first, flow_s) + (1 - share) * warp(last, flow_e)
+    invented = torch.sigmoid(m - 3) * min(1, 8 * t * (1 - t))
+    expected = (1 - invented) * fused[:, :3] + invented * p.tanh()[:, None, None]
+    torch.testing.assert_close(out.frame[:, :3], expected.clamp(-1, 1))
+    torch.testing.assert_close(out.frame[:, 3:], fused[:, 3:])  # alpha moves along and is not invented
+
+
+def test_it_begins_as_flow_does() -> None:
+    # Not on the way of the noise, which is drawn anew: only the last layers are near zero.
+    batch = sliding(5, (64, 64), 1)
+    request = Request.tween(batch.video[:, :, 0], batch.video[:, :, -1], 3)
+    drawn, flow = draw(model(), request)[0], Flow().synthesize(request, 1, chance())[0]
+    assert (drawn - flow).abs().mean() < 0.03
+    assert (drawn - batch.video).abs().mean() < 0.5 * (batch.video[:, :, :1] - batch.video).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (17, 40), (90, 50), (360, 200)])
+@pytest.mark.parametrize("planes", [3, 4])
+def test_any_size_and_alpha(size: tuple[int, int], planes: int) -> None:
+    h, w = size
+    first, last = (torch.rand(1, planes, h, w, generator=chance(k)) * 2 - 1 for k in range(2))
+    drawn = draw(model(), Request.tween(first, last, 2), samples=2)
+    assert drawn.shape == (2, 1, planes, 4, h, w)
+    assert torch.equal(drawn[0, :, :, 0], first)
+    assert torch.equal(drawn[1, :, :, 3], last)
+    with pytest.raises(ValueError, match="3 planes"):
+        draw(model(), Request.tween(first[:, :1], last[:, :1], 2))
+
+
+def test_a_frame_is_the_same_however_many_are_drawn_beside_it() -> None:
+    batch = sliding(16, (32, 32), 1)
+    first, last = batch.video[:, :, 0], batch.video[:, :, -1]
+    few, many = (draw(model(), Request.tween(first, last, n)) for n in (3, 7))
+    torch.testing.assert_close(few[..., 2, :, :], many[..., 4, :, :])  # both in the middle
+    torch.testing.assert_close(few[..., 1, :, :], many[..., 2, :, :])
+
+
+def test_maps_are_read_between_their_times() -> None:
+    maps = torch.arange(16.0)[None, None, :, None, None]
+    read = at(maps, torch.tensor([0.0, 0.5, 1 / 15, 0.99, 1.0]))
+    torch.testing.assert_close(read.flatten(), torch.tensor([0.0, 7.5, 1.0, 14.85, 15.0]))
+
+
+def test_sides_keep_their_aspect_and_are_never_enlarged() -> None:
+    assert _sides((720, 1280), 128, 8) == (72, 128)
+    assert _sides((64, 64), 128, 8) == (64, 64)
+    assert _sides((1000, 10), 128, 8) == (128, 8)
+    assert _sides((720, 1280), 320) == (180, 320)
+
+
+def test_flow_is_chained_to_both_key_frames() -> None:
+    flow = sliding().flow
+    assert flow is not None
+    to_first, to_last = _chained(flow[:, :2], 2, 9), _chained(flow[:, 2:], 9, 2)
+    for k in range(3, 9):
+        torch.testing.assert_close(to_first[k][:, 0, :, :], torch.full((2, 32, 32), 2.0 - k))
+        torch.testing.assert_close(to_last[k][:, 0, :, :], torch.full((2, 32, 32), 9.0 - k))
+
+
+def test_true_motion_costs_nothing_and_the_nearest_sample_counts() -> None:
+    drawer = model(best_of=2, invented=0.0, warm_up=1_000)
+    batch = sliding()
+    (window,) = drawer.windows(replace(batch, step=1))
+    out, _ = drawer(window, None)
+    first, last = window.keys
+    truth = batch.video[:, :, first + 1 : last].transpose(1, 2).flatten(0, 1)
+    perfect = out._replace(
+        frame=torch.cat([truth + 0.5, truth]),  # the second sample is right
+        flow_s=torch.cat([window.known[0] + 9, window.known[0]]),
+        flow_e=torch.cat([window.known[1] + 9, window.known[1]]),
+    )
+    terms = drawer.losses("generator", window, perfect)
+    assert {name: term.item() for name, term in terms.items()} == {"reconstruction": 0, "flow": 0}
+    assert drawer.losses("critics", window, perfect) == {}
+
+
+def test_key_frames_are_the_ends_or_any_two() -> None:
+    drawer, seen = model(), set()
+    for step in range(40):
+        (window,) = drawer.windows(replace(sliding(batch=1), step=step))
+        first, last = window.keys
+        assert 0 <= first < last - 1 < last <= 15
+        assert len(window.base.flow_s) == len(window.known[0]) == last - first - 1
+        assert int(window.looked_at.max()) < last - first - 1
+        seen.add(last - first)
+    assert 15 in seen
+    assert len(seen) > 5
+    with pytest.raises(ValueError, match="16 frames"):
+        list(drawer.windows(sliding(8)))
+    with pytest.raises(ValueError, match="motion"):
+        list(drawer.windows(replace(sliding(), flow=None)))
+
+
+def test_the_released_size_stays_below_15_mb() -> None:
+    with torch.device("meta"):
+        generator = TweenAny(Config()).generator
+    assert 4 * sum(parameter.numel() for parameter in generator.parameters()) < 15e6
