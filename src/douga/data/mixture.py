@@ -39,6 +39,7 @@ class Clips:
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     licence: ClassVar[str] = "of each set its own: for research"
     endless: ClassVar[bool] = False
+    folder: ClassVar[str] = "."  # of the cache, unless a place is named: all of it
     fps = 25.0
 
     def __init__(self, root: Path | None, split: str, size: tuple[int, int]) -> None:

@@ -220,6 +220,7 @@ class TweenAny(nn.Module):
     tasks: ClassVar[frozenset[str]] = frozenset({"tween"})
     stochastic: ClassVar[bool] = True
     size: tuple[int, int] | None = None
+    any_planes: ClassVar[bool] = True
     learns_motion: ClassVar[bool] = True  # `Batch.flow` is wanted, both ways
 
     def __init__(self, config: Config) -> None:

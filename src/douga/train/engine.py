@@ -30,7 +30,7 @@ from douga import __version__
 from douga.core.clip import Batch, Request
 from douga.core.config import to_dict
 from douga.core.contracts import Phase, Source
-from douga.core.registry import METHODS
+from douga.core.registry import METHODS, SOURCES
 from douga.data.loader import Loader
 from douga.nn.blocks import channels_last
 from douga.train import checkpoint
@@ -306,9 +306,11 @@ def train(
         rank=rank,
         world=world,
     )
+    name, _, _ = experiment.data.partition(":")
     provenance = {
         "recipe": experiment.name,
-        "experiment": described,
+        # where on somebody's disk a set lay is nobody's business
+        "experiment": {**described, "data": name} if name in SOURCES else described,
         # a source that can be incomplete has a title that says so: a score on a part of KTH is none on KTH
         "data": f"{getattr(source, 'title', type(source).__name__.lower())} ({len(source)} videos, {sum(source.lengths)} frames)",
         "data_digest": loader.digest,
