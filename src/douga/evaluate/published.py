@@ -108,8 +108,8 @@ TABLES = {
             "no video critic": ("wo-video", {"cityscapes": "0.84"}),
             "no flow warping": ("wo-flow", {"cityscapes": "0.67"}),
         },
-        remark="People judged there; here it is a Frechet distance, lower is better. The published order of harm: no video critic,"
-        " no foreground-background prior, no flow warping.",
+        remark="People judged there; here it is a Frechet distance, lower is better. The published order of harm: no video"
+        " critic, no foreground-background prior, no flow warping.",
         recipes=WANG_RECIPES,
         scale="blocks",
         protocol=PAINTED,
