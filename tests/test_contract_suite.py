@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,17 @@ class TestMethod:
         assert all(torch.equal(drawn[:, :, :, t], drawn[:, :, :, 0]) for t in range(1, 14))
         # Not to the bit: a method may also look at the frames beside it.
         torch.testing.assert_close(drawn[:, :, :, 14], same[:, :, :, 1], rtol=0, atol=1e-3)
+
+    def test_it_says_which_key_frames_and_planes_it_takes(self, name: str) -> None:
+        method = build(name)
+        if "tween" not in method.tasks:
+            pytest.skip("it does not draw between key frames")
+        truth = moving(method, 1, 8)
+        with pytest.raises(ValueError) if hasattr(method, "one_pair") else nullcontext():  # noqa: PT011
+            draw(method, ask(method, truth, 0, 3, -1))
+        if hasattr(method, "any_planes"):
+            with_alpha = torch.cat([truth, truth[:, :1]], dim=1)
+            assert draw(method, ask(method, with_alpha)).shape == (2, *with_alpha.shape)
 
     def test_without_diversity_every_sample_is_the_same(self, name: str) -> None:
         method = build(name)
