@@ -185,6 +185,17 @@ def test_samples_become_files_and_memory_is_let_go(tmp_path: Path) -> None:
     assert ("looking", 70, 0) in told
 
 
+def test_what_a_form_cannot_hold_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for t in range(2):
+        cv2.imwrite(str(tmp_path / "in" / f"{t}.png"), np.full((16, 16, 4), 30_000 * t, np.uint16))
+    notes = api.slow(tmp_path / "in", tmp_path / "out.mp4", 2, model="linear")["notes"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "the transparency was laid on white",
+        "the 16 bits of the pictures became 8",
+    ]
+
+
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return api.train("inbetween/tiny", "shapes", steps=1, device="cpu", out=tmp_path_factory.mktemp("train") / "run")
@@ -220,30 +231,29 @@ def test_a_job_that_was_stopped_goes_on_and_gives_the_same(tmp_path: Path, name:
     video = torch.cat([shot(0, 50, 16, 16, speed=1), shot(1, 30, 16, 16, speed=1)], 1)
     write_video(tmp_path / "in", video, 25)
     whole, parts = tmp_path / "whole" / name, tmp_path / "parts" / name
-    api.slow(tmp_path / "in", whole, 2, model="flow")
+    api.slow(tmp_path / "in", whole, 2, model="linear")
     for stop, resume in ((100, False), (140, True)):
         with pytest.raises(KeyboardInterrupt):
-            api.slow(tmp_path / "in", parts, 2, model="flow", resume=resume, told=stopped_at(stop))
+            api.slow(tmp_path / "in", parts, 2, model="linear", resume=resume, told=stopped_at(stop))
         assert [path.name for path in parts.parent.iterdir()] == [f"{name}.part"]
     with pytest.raises(FileExistsError, match="go on with --resume"):
-        api.slow(tmp_path / "in", parts, 2, model="flow")
-    for changed in ({"factor": 3}, {"model": "linear"}, {"seed": 1}):
+        api.slow(tmp_path / "in", parts, 2, model="linear")
+    for changed in ({"factor": 3}, {"model": "hold"}, {"seed": 1}):
         with pytest.raises(ValueError, match="begun with another video, other options"):
-            api.slow(tmp_path / "in", parts, **{"factor": 2, "model": "flow", **changed}, resume=True)
-    drawn: list[int] = []
-    made = api.slow(
-        tmp_path / "in", parts, 2, model="flow", resume=True, told=lambda what, done, of: drawn.append(done)
-    )
+            api.slow(tmp_path / "in", parts, **{"factor": 2, "model": "linear", **changed}, resume=True)
+    told: list[tuple[str, int, int]] = []
+    made = api.slow(tmp_path / "in", parts, 2, model="linear", resume=True, told=lambda *now: told.append(now))
     assert (made["frames"], made["cuts"]) == (159, [50])
     assert listing(parts.parent) == listing(whole.parent)
-    assert 1 not in drawn[80:]  # the blocks that were finished were not drawn again
+    # The blocks that were finished were not drawn again.
+    assert [done for what, done, _ in told if what == "drawing"] == [64, 128, *range(129, 160)]
 
 
 def test_a_job_that_fails_before_anything_is_finished_leaves_nothing(tmp_path: Path) -> None:
     write_video(tmp_path / "in", shot(0, 5), 25)
     before = listing(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        api.slow(tmp_path / "in", tmp_path / "out.mp4", 2, model="linear", told=stopped_at(3))
+        api.slow(tmp_path / "in", tmp_path / "new" / "er" / "out.mp4", 2, model="linear", told=stopped_at(3))
     assert listing(tmp_path) == before
     with pytest.raises(ValueError, match="nothing to go on with"):
         api.slow(tmp_path / "in", tmp_path / "out.mp4", 2, model="linear", resume=True)
@@ -391,6 +401,18 @@ def test_what_was_drawn_can_be_drawn_again(
     code, out, _ = command("replay", str(tmp_path / name))
     assert code == 0
     assert "equal, byte for byte" in out
+
+
+def test_what_was_painted_can_be_painted_again(tmp_path: Path) -> None:
+    maps = Path(__file__).parents[1] / "examples" / "street-maps" / "labels"
+    (tmp_path / "maps").mkdir()
+    for path in sorted(maps.iterdir())[:3]:
+        (tmp_path / "maps" / path.name).write_bytes(path.read_bytes())
+    api.paint(tmp_path / "maps", tmp_path / "out.mp4", "vid2vid-blocks", samples=2, swap=[(3, 4)], device="cpu")
+    assert api.replay(tmp_path / "out-2.mp4")["equal"] == "bytes"
+    (tmp_path / "maps" / path.name).write_bytes((maps / "0000.png").read_bytes())
+    with pytest.raises(ValueError, match="which has changed since"):
+        api.replay(tmp_path / "out-1.mp4")
 
 
 def test_what_differs_is_said_in_frames_and_levels(tmp_path: Path, command: Douga) -> None:

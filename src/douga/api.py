@@ -1481,6 +1481,8 @@ def _retime(
     planes = seen.planes if hasattr(drawer, "any_planes") else 3
     if planes < seen.planes:
         notes.append(f"{known['method']} draws no transparency: it was laid on white")
+    elif planes == 4 and out.suffix.lower() == ".mp4":
+        notes.append("the transparency was laid on white: only a folder of PNGs keeps it, and a GIF as on or off")
     if seen.bits == 16 and out.suffix:
         notes.append("the 16 bits of the pictures became 8: only a folder of PNGs keeps them")
     height, width = drawer.size or seen.size
@@ -1510,7 +1512,16 @@ def _retime(
             new = unpremultiply(new) if planes == 4 else new
             yield from new[0, :, 1:-1].unbind(1)
 
-    new_part = not part.exists()
+    written = 0
+
+    def finished(pieces: list[Path]) -> Iterator[Tensor]:
+        nonlocal written
+        for file in (file for piece in pieces for file in sorted(piece.iterdir())):
+            yield read_picture(file)[0]
+            written += 1
+            told("writing", written, frames * samples)
+
+    new_folders = [folder for folder in (part, *part.parents) if not folder.exists()]  # the innermost first
     done = 0
     try:
         part.mkdir(parents=True, exist_ok=True)
@@ -1552,12 +1563,10 @@ def _retime(
         number = numbers(path)[0] if "numbered" in look else 0
         with _staged(out) as stage:
             for sample, to in enumerate(paths):
-                told("writing", sample, samples)
-                files = (file for piece in pieces[sample] for file in sorted(piece.iterdir()))
                 recipe = json.dumps({**made, "sample": sample + 1})
                 write_video(
                     stage / to.relative_to(out.parent),
-                    (read_picture(file)[0] for file in files),
+                    finished(pieces[sample]),
                     float(rate),
                     bits=seen.bits,
                     recipe=recipe,
@@ -1565,8 +1574,11 @@ def _retime(
                     number=number,
                 )
     except BaseException:
-        if new_part and not any(part.glob("*-*")):  # nothing is finished: there is nothing to go on with
+        if part in new_folders and not any(part.glob("*-*")):  # nothing is finished: there is nothing to go on with
             shutil.rmtree(part, ignore_errors=True)
+            for folder in new_folders[1:]:
+                with suppress(OSError):  # somebody else has put something there
+                    folder.rmdir()
         raise
     shutil.rmtree(part)
     return {
