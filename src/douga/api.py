@@ -385,7 +385,7 @@ def paint(
                     told(done, count * len(paths))
                     yield picture
 
-            recipe = json.dumps({**made, "sample": number + 1})
+            recipe = json.dumps(_alone(made, number))
             write_video(stage / path.relative_to(out.parent), drawn(), fps or rate, recipe=recipe)
         write_image(
             stage / _sheet(out).name, contact_sheet(torch.stack([torch.stack(row, 1) for row in rows]), columns=16)
@@ -1563,7 +1563,7 @@ def _retime(
         number = numbers(path)[0] if "numbered" in look else 0
         with _staged(out) as stage:
             for sample, to in enumerate(paths):
-                recipe = json.dumps({**made, "sample": sample + 1})
+                recipe = json.dumps(_alone(made, sample))
                 write_video(
                     stage / to.relative_to(out.parent),
                     finished(pieces[sample]),
@@ -1620,6 +1620,11 @@ def _made(
         "seed": seed,
         "samples": samples,
     }
+
+
+def _alone(made: dict[str, Any], number: int) -> dict[str, Any]:
+    """The recipe of one sample: it is drawn with seed + number, so it can be drawn again without the others."""
+    return {**made, "seed": made["seed"] + number, "samples": 1, "sample": 1}
 
 
 def _digest(path: Path) -> str:
