@@ -1274,7 +1274,8 @@ def _source(spec: str | Path) -> tuple[Any, Path | None]:
             return kind, Path(place).expanduser() if place else None
         if name == "folder":
             raise ValueError("the source folder needs a place: write folder:/path, or the path alone")
-        return kind, Path(os.environ.get("DOUGA_CACHE", "~/.cache/douga")).expanduser() / name
+        cache = Path(os.environ.get("DOUGA_CACHE", "~/.cache/douga")).expanduser()
+        return kind, cache / getattr(kind, "folder", name)
     if Path(spec).expanduser().is_dir():
         return SOURCES.load("folder"), Path(spec).expanduser()
     raise ValueError(
