@@ -248,17 +248,23 @@ class TweenAny(nn.Module):
                 continue
             first, last = known[:, :, i], known[:, :, j]
             pair = self._measured(first[:, :3], last[:, :3])
-            for some in range(0, samples, SAMPLES_AT_ONCE):
-                n = min(SAMPLES_AT_ONCE, samples - some)
-                maps = self.generator(*pair.seen, noise[some : some + n].flatten(0, 1))
-                for frame in frames:
-                    t = ways[frame]
-                    base = Base(*(part.repeat(n, 1, 1, 1) for part in pair.base(t.item())))
-                    key_s, key_e = (key.repeat(n, 1, 1, 1) for key in (first, last))
+            # The maps of all samples are small; frames are not, and are composed one after another.
+            parts = noise.split(SAMPLES_AT_ONCE)
+            maps = [self.generator(*pair.seen, part.flatten(0, 1)) for part in parts]
+            for frame in frames:
+                t = ways[frame]
+                base = pair.base(t.item())
+                for k, (part, drawing) in enumerate(zip(parts, maps, strict=True)):
+                    n = len(part)
                     out = self.generator.compose(
-                        key_s, key_e, base, at(maps, t[None])[:, :, 0], t.expand(n * b), pair.working
+                        first.repeat(n, 1, 1, 1),
+                        last.repeat(n, 1, 1, 1),
+                        Base(*(value.repeat(n, 1, 1, 1) for value in base)),
+                        at(drawing, t[None])[:, :, 0],
+                        t.expand(n * b),
+                        pair.working,
                     )
-                    drawn[some : some + n, :, :, frame] = out.frame.unflatten(0, (n, b))
+                    drawn[k * SAMPLES_AT_ONCE :][:n, :, :, frame] = out.frame.unflatten(0, (n, b))
         return request.keep_known(drawn)
 
     def _measured(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> _Pair:
