@@ -49,7 +49,7 @@ Key: TypeAlias = "str | Path | Float[Tensor, 'c h w'] | tuple[str | Path | Float
 
 def weights() -> dict[str, Path]:
     """The released weights that came with the package: name -> file."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
+    return {path.stem: path for path in sorted((Path(__file__).parents[1] / "weights").glob("*.safetensors"))}
 
 
 def load(name: str | Path, device: str = "cpu") -> tuple[Synthesizer, dict[str, Any]]:
