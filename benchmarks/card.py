@@ -29,17 +29,30 @@ CLIPS = {  # of the data that the weights were trained on: split, {video: first 
     ),
     "teapot": ("test-long", {f"-test-long-{index:04}": 0 for index in range(4)}),
     "blocks": ("test", {f"blocks-test-{index:06}": 0 for index in (3, 11, 19, 27)}),
+    "mixture": (
+        "test",
+        {
+            "person07_jumping_jack": 6,
+            "0aef6f94-b02a-4c29-b99f-06fcd48ac0a0_1.mp4": 4,
+            "dance.mp4": 200,
+            "SOX5yA1l24A.mp4": 100,
+        },
+    ),
 }
-UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds"}
+SHOWN = {"mixture": (120, 160)}  # (height, width), where the weights draw at any
+UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds", "mixture": "videos"}
 KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
     "teapot": "split train; the test's places are others of the same range",
     "blocks": "split train; the test's worlds are others, drawn by the same program",
+    "mixture": "split train; a third of the videos of each set was never trained on (Weizmann, KTH, Cityscapes: their own test"
+    " split; of a single video its last fifth), nor were stills of them",
 }
 RIGHTS = {
     "weizmann": "the weights are Apache-2.0; the training data is for research use",
     "teapot": "the weights are Apache-2.0; the pictures are rendered from free numbers",
     "blocks": "the weights are Apache-2.0; the pictures are drawn from a formula",
+    "mixture": "the weights are Apache-2.0; most of the training data is for research use",
 }
 FIGURES = {
     "weizmann": "Beside the other methods, under one protocol:"
@@ -47,6 +60,8 @@ FIGURES = {
     "teapot": "Beside methods that move pixels: [vae-teapot.md](../../benchmarks/results/vae-teapot.md).",
     "blocks": "Beside the other methods, under one protocol: [paint-blocks.md](../../benchmarks/results/paint-blocks.md);"
     " long videos, swapped classes and speed: [paint.md](../../benchmarks/results/paint.md).",
+    "mixture": "On real video at its own size, beside flow and RIFE, and how fast: [tween_real.md](../../benchmarks/results/tween_real.md);"
+    " at 64x64, under one protocol: [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
 }
 
 
@@ -59,7 +74,7 @@ def main(name: str) -> None:
     experiment = made["experiment"]
     data = experiment["data"].partition("-")[0]
     split, places = CLIPS[data]
-    source = open_source(experiment["data"], split, experiment["size"])
+    source = open_source(experiment["data"], split, SHOWN.get(data, experiment["size"]))
     rows, samples = [], 3 if model.stochastic else 1
     for video, start in places.items():
         index = next(i for i, other in enumerate(source.names) if other.endswith(video))
@@ -76,9 +91,10 @@ def main(name: str) -> None:
         rows += [truth, beside, drawn]
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(folder / f"{name}.png", contact_sheet(torch.cat(rows)))
+    columns = 8 if data in SHOWN else None
+    write_image(folder / f"{name}.png", contact_sheet(torch.cat(rows), columns=columns))
     write_image(
-        folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]))
+        folder / f"{name}-short.png", contact_sheet(torch.cat(rows[: len(rows) // 2]), columns=columns)
     )  # two clips, for the README
     paper = RECIPES.load(paper_of(made["recipe"]))()
     plain = to_dict(paper.model)
@@ -94,7 +110,7 @@ def main(name: str) -> None:
         "",
         "Written by `benchmarks/card.py`; the section *What one sees* is by hand.",
         "",
-        f"- **What it does:** {does} at {size}, {versions}.",
+        f"- **What it does:** {does} at {size if model.size else 'the size of the pictures'}, {versions}.",
         f"- **Method:** `{header['method']}`, recipe `{made['recipe']}`; {header['parameters']:,} numbers,"
         f" {Path(header['file']).stat().st_size / 1e6:.1f} MB, sha256 `{header['sha256'][:16]}...`",
         f"- **Other than in the recipe `{paper.name}`:** {terms or 'nothing'}; augmentation {', '.join(experiment['augment'])}.",
