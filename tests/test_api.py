@@ -246,7 +246,7 @@ def test_info_says_what_a_weight_file_is(release: Path) -> None:
 
 
 def test_weights_are_loaded_by_name(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "weights", lambda: {"small-thing": release})
+    monkeypatch.setattr(api.models, "weights", lambda: {"small-thing": release})
     assert api.info("small-thing")["file"] == str(release)
     assert api.load("small-thing")[1]["sha256"] == api.info(release)["sha256"]
     with pytest.raises(ValueError, match=r"small-thing.*hold, linear, flow"):
@@ -295,3 +295,11 @@ def test_listing_and_importing_take_no_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_no_file_of_the_door_has_the_name_of_a_function() -> None:
+    files = {path.stem for path in Path(api.__file__).parent.glob("*.py")}
+    assert "files" in files
+    assert files.isdisjoint(api.__all__)  # what was imported last would hide the other
+    assert all(hasattr(api, name) for name in api.__all__)
+    assert set(douga.__all__) <= set(api.__all__)

@@ -215,7 +215,7 @@ def test_the_first_frame_is_the_given_picture(drawn: Drawn, place: Path) -> None
 
 def test_pix2pixhd_paints_the_first_frame(drawn: Drawn, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = "tween", "elsewhere", "street", "single"
-    monkeypatch.setattr(api, "weights", lambda: {name: place / f"{name}.safetensors" for name in names})
+    monkeypatch.setattr(api.models, "weights", lambda: {name: place / f"{name}.safetensors" for name in names})
     begun, painted = drawn(first_frame="single"), drawn(model="single")
     assert torch.equal(begun[:, 0], painted[:, 0])
     assert begun.shape == painted.shape
@@ -298,7 +298,7 @@ BAD = [
 def test_what_cannot_be_painted_is_one_sentence_and_leaves_nothing(
     douga: Douga, place: Path, monkeypatch: pytest.MonkeyPatch, asked: str, sentence: str
 ) -> None:
-    monkeypatch.setattr(api, "weights", lambda: {"elsewhere": place / "elsewhere.safetensors"})
+    monkeypatch.setattr(api.models, "weights", lambda: {"elsewhere": place / "elsewhere.safetensors"})
     before = listing(place)
     asked += "" if "--out" in asked else " --out old.mp4"
     code, out, err = douga(*asked.split())

@@ -69,7 +69,7 @@ class OnePair(Noise):
 
 @pytest.fixture
 def noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "load", lambda name, device: (Noise(), {"method": "noise"}))
+    monkeypatch.setattr(api.models, "load", lambda name, device: (Noise(), {"method": "noise"}))
 
 
 def test_many_key_frames_evenly() -> None:
@@ -180,7 +180,7 @@ def test_a_loop_ends_before_its_first_frame_comes_again() -> None:
 
 
 def test_one_pair_methods_are_asked_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "load", lambda name, device: (OnePair(), {"method": "pairs"}))
+    monkeypatch.setattr(api.models, "load", lambda name, device: (OnePair(), {"method": "pairs"}))
     wanted = linear  # with no diversity it is a cross-fade
     keys = (KEYS[0], 0), (KEYS[1], 1), (KEYS[2], 5)
     drawn = levels(api.tween(*keys, diversity=0.0, samples=1, ease="in").frames)
@@ -306,7 +306,7 @@ def test_what_was_made_can_be_drawn_again(folder: Path, keys: list[str], monkeyp
     storyboard(folder, fps=5, ease=[[0, 0], [0.3, 0.1], [1, 1]], loop=True)
     clip = api.tween(*keys, model="flow", seed=3)
     made = json.loads(json.dumps(clip.made))
-    assert next(key["sha256"] for key in made["keys"]) == api._sha256(folder / "a.png")
+    assert next(key["sha256"] for key in made["keys"]) == api.models.file_sha256(folder / "a.png")
     monkeypatch.chdir("/")
     again, options = api.tween_options(made)
     same = api.tween(*again, **options)

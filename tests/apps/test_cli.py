@@ -76,7 +76,7 @@ def test_tween_of_a_storyboard_says_how_its_loop_closes(douga: Douga) -> None:
 
 
 def test_tween_says_which_frames_were_unsure(douga: Douga, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "load", lambda name, device: (Noise(), {"method": "noise"}))
+    monkeypatch.setattr(api.models, "load", lambda name, device: (Noise(), {"method": "noise"}))
     asked = ("tween", "a.png", "b.png", "--frames", "2", "--samples", "3", "--out", "t.gif")
     code, out, _ = douga(*asked, "--fallback", "hold", "--pick", "1")
     assert code == 0
@@ -99,7 +99,7 @@ class Noise:
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
 def test_the_same_seed_gives_the_same_bytes(douga: Douga, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    monkeypatch.setattr(api, "load", lambda name, device: (Noise(), {"method": "noise"}))
+    monkeypatch.setattr(api.models, "load", lambda name, device: (Noise(), {"method": "noise"}))
 
     def drawn(name: str, seed: int) -> list[bytes]:
         code, out, _ = douga("tween", "a.png", "b.png", "--samples", "2", "--seed", str(seed), "--out", name + ending)
