@@ -10,9 +10,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/run  ## draw a video between two real key frames with the shipped weights
+demo: .venv/run  ## draw videos between key frames with the shipped weights
 	@mkdir -p demo
-	$(BIN)/douga tween examples/wave-first.png examples/wave-last.png --samples 4 --seed 0 --out demo/wave.mp4
+	$(BIN)/douga tween examples/arms-first.png examples/arms-last.png --samples 2 --seed 0 --out demo/arms.mp4
+	$(BIN)/douga tween examples/wave-first.png examples/wave-last.png --model inbetween-weizmann --seed 0 --out demo/wave.mp4
 	@echo
 	@echo "Try next:"
 	@echo "  $(BIN)/douga tween FIRST.png LAST.png --seed 1 --out mine.gif   your own pictures, another seed"

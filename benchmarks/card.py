@@ -39,7 +39,7 @@ CLIPS = {  # of the data that the weights were trained on: split, {video: first 
         },
     ),
 }
-SHOWN = {"mixture": (120, 160)}  # (height, width), where the weights draw at any
+SHOWN = {"mixture": (96, 128)}  # (height, width), where the weights draw at any
 UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds", "mixture": "videos"}
 KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",

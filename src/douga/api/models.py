@@ -11,7 +11,7 @@ from douga.core.registry import METHODS
 if TYPE_CHECKING:
     from douga.core.contracts import Synthesizer
 
-DEFAULT_MODEL = "inbetween-weizmann"
+DEFAULT_MODEL = "tween-any"
 
 
 def weights() -> dict[str, Path]:
