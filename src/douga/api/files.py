@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +92,9 @@ def staged_beside(out: Path) -> Iterator[Path]:
             for staged in sorted(Path(name).iterdir()):
                 os.replace(staged, out.parent / staged.name)
     except BaseException:
-        if new_folders:
-            shutil.rmtree(new_folders[-1], ignore_errors=True)
+        for folder in new_folders:
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
         raise
 
 
