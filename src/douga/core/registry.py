@@ -153,6 +153,7 @@ RECIPES = Table(
         "pix2pixhd/blocks": Row("douga.recipes.pix2pixhd:blocks", "pix2pixHD on the synthetic street"),
         "pix2pixhd/street": Row("douga.recipes.pix2pixhd:street", "pix2pixHD, full size, street scenes"),
         "pix2pixhd/tiny": Row("douga.recipes.pix2pixhd:tiny", "seconds on a CPU: for the tests"),
+        "covst/street": Row("douga.recipes.covst:street", "COVST, full size, street scenes"),
         "covst/blocks": Row("douga.recipes.covst:blocks", "COVST on the synthetic street"),
         "covst/tiny": Row("douga.recipes.covst:tiny", "seconds on a CPU: for the tests"),
     },

@@ -1,5 +1,6 @@
 """Recipes of COVST (Chen et al. 2017) on pix2pixHD, as vid2vid compares with it. `douga train covst/blocks`
 
+street    on the paper's pix2pixHD at 512x256; for a GPU.
 blocks    the synthetic street at 128x64, beside `pix2pixhd/blocks`.
 tiny      seconds on a CPU; draws nothing worth a look.
 """
@@ -11,6 +12,11 @@ from dataclasses import asdict, replace
 from douga.baselines.covst import Config
 from douga.recipes import pix2pixhd
 from douga.train.engine import Experiment
+
+
+def street() -> Experiment:
+    painter = pix2pixhd.street()
+    return replace(painter, name="covst/street", method="covst", model=Config(**asdict(painter.model)))
 
 
 def blocks() -> Experiment:
