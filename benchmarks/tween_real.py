@@ -206,11 +206,9 @@ def main() -> None:
     drawers = {name: ours(name, options.samples) for name in names}
     if options.rife:
         drawers = {"RIFE 3.8": rife(options.rife), **drawers}
-    lines = [
-        "# In-betweens of real video, at its own size",
-        "",
-        f"`python benchmarks/tween_real.py {' '.join(sys.argv[1:])}`",
-    ]
+    folders = "--data clips:FOLDER" + (" --rife FOLDER" if options.rife else "")
+    asked = f"{folders} --windows {options.windows} --samples {options.samples} --parts {options.parts}"
+    lines = ["# In-betweens of real video, at its own size", "", f"`python benchmarks/tween_real.py {asked}`"]
     lines += quality(options, drawers) if "quality" in options.parts else []
     lines += speed(options, list(drawers)) if "speed" in options.parts else []
     lines += ["", f"At {engine.commit()}, torch {torch.__version__}, {torch.get_num_threads()} threads,"]
