@@ -10,7 +10,8 @@ from torch import Tensor
 
 from douga.baselines.flow import Flow
 from douga.core.clip import Batch, Request
-from douga.models.tween_any import Base, Config, TweenAny, _chained, _sides, at
+from douga.models.inbetween_gan import read_at
+from douga.models.tween_any import Base, Config, TweenAny, _chained, _sides
 from douga.recipes.tween_any import tiny
 from douga.video.ops import warp
 
@@ -103,7 +104,7 @@ def test_a_frame_is_the_same_however_many_are_drawn_beside_it() -> None:
 
 def test_maps_are_read_between_their_times() -> None:
     maps = torch.arange(16.0)[None, None, :, None, None]
-    read = at(maps, torch.tensor([0.0, 0.5, 1 / 15, 0.99, 1.0]))
+    read = read_at(maps, torch.tensor([0.0, 0.5, 1 / 15, 0.99, 1.0]))
     torch.testing.assert_close(read.flatten(), torch.tensor([0.0, 7.5, 1.0, 14.85, 15.0]))
 
 

@@ -250,12 +250,12 @@ class Generator(nn.Module):
             details = {2: lambda h: at_quarter(h, *quarter), 4: lambda h: at_half(h, *half)}
         if self.naive:
             z = torch.stack([start, end], dim=2) + self.noise(noise).view(len(noise), -1, 2, 1, 1)
-            return _retime(self.video(z, *keys, details), way)
+            return read_at(self.video(z, *keys, details), way)
         z = self.latent(start, end, noise)
-        return self.video(_retime(z, way), *keys, details)
+        return self.video(read_at(z, way), *keys, details)
 
 
-def _retime(video: Float[Tensor, "b c t0 h w"], way: Float[Tensor, " t"] | None) -> Float[Tensor, "b c t h w"]:
+def read_at(video: Float[Tensor, "b c t0 h w"], way: Float[Tensor, " t"] | None) -> Float[Tensor, "b c t h w"]:
     """Read a video at other times, 0 (its first frame) to 1 (its last), between its own frames linearly. None: as it is."""
     if way is None:
         return video

@@ -181,14 +181,6 @@ class Generator(nn.Module):
         return Composed(torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1), flows[0], flows[1], invented)
 
 
-def at(maps: Float[Tensor, "n k t h w"], t: Float[Tensor, " m"]) -> Float[Tensor, "n k m h w"]:
-    """Read maps, drawn at even times from 0 to 1, at times t: linear between them."""
-    place = t * (maps.shape[2] - 1)
-    before = place.floor().long().clamp(0, maps.shape[2] - 2)
-    share = (place - before)[:, None, None]
-    return torch.lerp(maps[:, :, before], maps[:, :, before + 1], share)
-
-
 def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
     """The size (height, width) within a longer side, of the same aspect, in multiples."""
     scale = min(1.0, longest / max(size))
@@ -205,7 +197,7 @@ def _flow_to(flow: Float[Tensor, "b 2 h w"], size: tuple[int, int]) -> Float[Ten
 class Window:
     video: Tensor  # (B, 3, T, H, W), the truth
     keys: tuple[int, int]  # which of its frames are given; those between are drawn
-    between: tuple[Tensor, Tensor]  # DIS flow, first to last and last to first key frame
+    pair: _Pair  # these key frames
     base: Base  # (B * K, ...), clip-major, of the K frames between
     known: tuple[Tensor, Tensor]  # the true flow from each of these to the key frames, (B * K, 2, H, W)
     noise: Tensor  # (best_of * B, D)
@@ -260,7 +252,7 @@ class TweenAny(nn.Module):
                         first.repeat(n, 1, 1, 1),
                         last.repeat(n, 1, 1, 1),
                         Base(*(value.repeat(n, 1, 1, 1) for value in base)),
-                        at(drawing, t[None])[:, :, 0],
+                        li.read_at(drawing, t[None])[:, :, 0],
                         t.expand(n * b),
                         pair.working,
                     )
@@ -292,24 +284,21 @@ class TweenAny(nn.Module):
         inner = range(first + 1, last)
         with torch.no_grad():
             keys = video[:, :, first], video[:, :, last]
-            there, back = (estimate(a.cpu(), e.cpu()).to(video.device) for a, e in (keys, keys[::-1]))
-            ways = [(k - first) / (last - first) for k in inner]
-            bases = zip(*(projected(*keys, there, back, t) for t in ways), strict=True)
+            pair = self._measured(*keys)
+            bases = zip(*(pair.base((k - first) / (last - first)) for k in inner), strict=True)
             base = Base(*(torch.stack(parts, 1).flatten(0, 1) for parts in bases))
             to_s, to_e = _chained(batch.flow[:, :2], first, last), _chained(batch.flow[:, 2:], last, first)
             known = tuple(torch.stack([to[k] for k in inner], 1).flatten(0, 1) for to in (to_s, to_e))
         noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)])
         looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
         judged = batch.step >= config.warm_up
-        yield Window(
-            video, (first, last), (there, back), base, (known[0], known[1]), noise.to(video.device), looked_at, judged
-        )
+        yield Window(video, (first, last), pair, base, (known[0], known[1]), noise.to(video.device), looked_at, judged)
 
     def forward(self, window: Window, carry: None) -> tuple[Composed, None]:
         """The K frames between the key frames, (best_of * B * K, ...), sample-major, then by clips."""
         (first, last), n = window.keys, len(window.noise)
         keys = window.video[:, :, first], window.video[:, :, last]
-        maps = self.generator(*keys, *window.between, window.noise)  # (N, 9, T, H/2, W/2)
+        maps = self.generator(*window.pair.seen, window.noise)  # (N, 9, T, H/2, W/2)
         t = torch.arange(1, last - first, device=maps.device) / (last - first)
         samples, each = n // len(keys[0]), len(t)
         key_s, key_e = (key.repeat_interleave(each, 0).repeat(samples, 1, 1, 1) for key in keys)
@@ -317,9 +306,9 @@ class TweenAny(nn.Module):
             key_s,
             key_e,
             Base(*(part.repeat(samples, 1, 1, 1) for part in window.base)),
-            at(maps, t).transpose(1, 2).flatten(0, 1),
+            li.read_at(maps, t).transpose(1, 2).flatten(0, 1),
             t.repeat(n),
-            (window.video.shape[3], window.video.shape[4]),
+            window.pair.working,
         ), None
 
     def phases(self) -> list[Phase]:
