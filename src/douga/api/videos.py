@@ -70,14 +70,21 @@ def slow(
         rate = rate.limit_denominator(1001)  # as it can be written
         return rate, 1 / rate / (1 if keep_duration else times)
 
-    drawing: dict[str, Any] = {
-        "model": model,
-        "samples": samples,
-        "seed": seed,
-        "diversity": diversity,
-        "device": device,
-    }
-    return _retime("slow", video, out, options, pace, {"cut": cuts}, **drawing, resume=resume, told=told)
+    return _retime(
+        "slow",
+        video,
+        out,
+        options,
+        pace,
+        {"cut": cuts},
+        model=model,
+        samples=samples,
+        seed=seed,
+        diversity=diversity,
+        device=device,
+        resume=resume,
+        told=told,
+    )
 
 
 def fill(
@@ -116,14 +123,21 @@ def fill(
         rate = (before if fps is None else Fraction(fps)).limit_denominator(1001)
         return rate, 1 / (before if folder else rate)
 
-    drawing: dict[str, Any] = {
-        "model": model,
-        "samples": samples,
-        "seed": seed,
-        "diversity": diversity,
-        "device": device,
-    }
-    return _retime("fill", video, out, options, pace, look, **drawing, resume=resume, told=told)
+    return _retime(
+        "fill",
+        video,
+        out,
+        options,
+        pace,
+        look,
+        model=model,
+        samples=samples,
+        seed=seed,
+        diversity=diversity,
+        device=device,
+        resume=resume,
+        told=told,
+    )
 
 
 def _retime(

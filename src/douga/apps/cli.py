@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -164,8 +164,7 @@ def tween(
         typer.echo(f"unsure above {made['unsure']:g}, replaced by {made['fallback']}: frames {unsure_frames}")
     if "seam" in made:
         typer.echo(f"seam of the loop: {made['seam']:.2f} (1 is like any other step)")
-    for path in written:
-        typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    _wrote(written)
 
 
 @app.command()
@@ -223,7 +222,11 @@ def paint(
     typer.echo(f"{model}: {made['frames']} frames, drawn at {width}x{height}")
     if made["note"]:
         typer.echo(made["note"])
-    for path in made["written"]:
+    _wrote(made["written"])
+
+
+def _wrote(paths: Iterable[Path]) -> None:
+    for path in paths:
         typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
@@ -830,5 +833,4 @@ def _drew(made: Mapping[str, Any]) -> None:
         typer.echo(f"cuts, where the frame before is held: at frames {shown} of the source")
     for note in made["notes"]:
         typer.echo(note)
-    for path in made["written"]:
-        typer.echo(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    _wrote(made["written"])

@@ -74,7 +74,7 @@ class Decoded:
 
     def _flow_both(self, index: int, length: int) -> np.ndarray:
         back = reference_flow(self.source, index, 0, length)
-        frames = self.source.clip(index, 0, length).transpose(0, 1)
+        frames = from_uint8(np.array(self.frames[self.starts[index] : self.starts[index + 1]])).transpose(0, 1)
         on = torch.zeros_like(back)
         if length > 1:
             on[:, :-1] = estimate(frames[:-1], frames[1:]).transpose(0, 1)

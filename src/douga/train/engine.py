@@ -493,9 +493,8 @@ def _strip(state: Run, shown: Batch) -> Tensor:
         drawn = model.synthesize(request, 2, torch.Generator().manual_seed(0)).cpu()
     rows = [shown.video[None], drawn]
     if shown.cond is not None:
-        labelled = (
-            state.model.config.classes
-        )  # not the number of planes: two classes and their instances are three, as colours are
+        # Not the number of planes: two classes and their instances are three, as colours are.
+        labelled = state.model.config.classes
         maps = [colour_labels(c[:-1].argmax(0)) for c in shown.cond] if labelled else [*shown.cond]
         rows = [torch.stack(maps)[None], *rows]
     return contact_sheet(torch.cat(rows).transpose(0, 1).flatten(0, 1))
