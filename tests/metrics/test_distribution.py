@@ -9,7 +9,7 @@ from torch import Tensor
 
 from douga.core.contracts import Metric
 from douga.metrics import distribution
-from douga.metrics.distribution import VideoDistance, frechet, kernel
+from douga.metrics.distribution import ResNextDistance, VideoDistance, frechet, kernel
 
 
 def draws(n: int, d: int, seed: int) -> Tensor:
@@ -204,3 +204,34 @@ def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DOUGA_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="weights of i3d are missing"):
         VideoDistance("cpu")
+
+
+class Means(torch.nn.Module):
+    """In place of a 3-D ResNeXt: the mean of each channel and its change over time."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return torch.cat([clip.mean((2, 3, 4)), clip[:, :, 8:].mean((2, 3, 4)) - clip[:, :, :8].mean((2, 3, 4))], 1)
+
+
+def test_a_resnext_that_the_user_brings_is_measured_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOUGA_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"put your own at .*weights/resnext3d\.pt2"):
+        ResNextDistance()
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "weights" / "resnext3d.pt2"
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="no network written by"):
+        ResNextDistance()
+    torch.export.save(torch.export.export(Means(), (torch.zeros(1, 3, 16, 112, 112),)), path)
+    metric = ResNextDistance()
+    mask = torch.zeros(18, dtype=torch.bool)
+    seen = []
+    for k in range(3):
+        truth = torch.full((3, 18, 32, 40), k / 4)
+        seen.append(metric.observe(truth[None] + 0.25, truth, mask))
+    stacked = {name: torch.stack([one[name] for one in seen]) for name in seen[0]}
+    figures = metric.compute(stacked)
+    assert float(figures["frechet_resnext3d_18f_n3"].values) == pytest.approx(3 * 0.25**2, abs=1e-5)  # of three means
+    assert "kernel_resnext3d_18f_n3" in figures and "fvd_i3d_18f_n3" not in figures
+    with pytest.raises(ValueError, match="takes 16 frames or more, not 9"):
+        metric.observe(truth[None, :, :9], truth[:, :9], mask[:9])

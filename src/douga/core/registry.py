@@ -141,8 +141,10 @@ RECIPES = Table(
         "vid2vid/face": Row("douga.recipes.vid2vid:face", "vid2vid, full size, edges to a face"),
         "vid2vid/pose": Row("douga.recipes.vid2vid:pose", "vid2vid, full size, poses to a person"),
         "vid2vid/street-small": Row(
-            "douga.recipes.vid2vid:street_small", "vid2vid on a sample of streets, for two CPU cores"
+            "douga.recipes.vid2vid:street_small", "vid2vid on a sample of streets, for a CPU core"
         ),
+        "vid2vid/face-small": Row("douga.recipes.vid2vid:face_small", "vid2vid, edges to one face, for a CPU core"),
+        "vid2vid/pose-small": Row("douga.recipes.vid2vid:pose_small", "vid2vid, poses to one person, for a CPU core"),
         "vid2vid/blocks": Row("douga.recipes.vid2vid:blocks", "vid2vid on the synthetic street, for two CPU cores"),
         "vid2vid/blocks-wo-foreground": Row(
             "douga.recipes.vid2vid:blocks_wo_foreground", "ablation: no prior on things"
@@ -152,6 +154,9 @@ RECIPES = Table(
         "vid2vid/tiny": Row("douga.recipes.vid2vid:tiny", "seconds on a CPU: for the tests"),
         "pix2pixhd/blocks": Row("douga.recipes.pix2pixhd:blocks", "pix2pixHD on the synthetic street"),
         "pix2pixhd/street": Row("douga.recipes.pix2pixhd:street", "pix2pixHD, full size, street scenes"),
+        "pix2pixhd/street-small": Row(
+            "douga.recipes.pix2pixhd:street_small", "pix2pixHD on a sample of streets, for a CPU core"
+        ),
         "pix2pixhd/tiny": Row("douga.recipes.pix2pixhd:tiny", "seconds on a CPU: for the tests"),
         "covst/street": Row("douga.recipes.covst:street", "COVST, full size, street scenes"),
         "covst/blocks": Row("douga.recipes.covst:blocks", "COVST on the synthetic street"),
@@ -168,6 +173,11 @@ METRICS = Table(
         "lpips_alex_hidden": Row("douga.metrics.paired:Lpips", "LPIPS v0.1, AlexNet, per frame"),
         "fvd_i3d": Row(
             "douga.metrics.distribution:VideoDistance", "Frechet and kernel distance of I3D logits, 224x224"
+        ),
+        "frechet_resnext3d": Row(
+            "douga.metrics.distribution:ResNextDistance",
+            "the same with a 3-D ResNeXt that you bring (Wang et al. 2018's second); only if named",
+            default=False,
         ),
         "spread": Row("douga.metrics.diversity:Spread", "distance between samples, in pixels and over time"),
         "calibration": Row(

@@ -20,6 +20,9 @@ from torch import Tensor
 from douga.core.contracts import Figure
 from douga.nn.i3d import FEWEST_FRAMES, I3D, SIZE
 from douga.nn.pretrained import digest
+from douga.nn.resnext3d import FRAMES as RESNEXT_FRAMES
+from douga.nn.resnext3d import SIZE as RESNEXT_SIZE
+from douga.nn.resnext3d import ResNext3d
 
 
 def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -62,11 +65,15 @@ class VideoDistance:
     """
 
     needs: ClassVar[tuple[str, ...]] = ("i3d",)
+    FRECHET: ClassVar[str] = "fvd_i3d"
+    KERNEL: ClassVar[str] = "kvd_i3d"
+    DIVERSITY: ClassVar[str] = "diversity_i3d"
+    FEWEST: ClassVar[int] = FEWEST_FRAMES
     PASSES: ClassVar[int] = 5  # at most so many samples of a clip are used
     SUBSETS: ClassVar[int] = 5  # of each size, in the curve
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._network = I3D(device)
+        self._network: I3D | ResNext3d = I3D(device)
         self.settings: Mapping[str, Any] = {
             "features": "I3D logits, mean over time",
             "weights": digest("i3d"),
@@ -86,7 +93,7 @@ class VideoDistance:
         mask = mask.cpu()
         seen = {"frames": torch.tensor(len(mask)), "hidden": (~mask).sum()}
         for part, at in {"": torch.arange(len(mask)), "_hidden": (~mask).nonzero().squeeze(1)}.items():
-            if part == "" or len(at) >= FEWEST_FRAMES:
+            if part == "" or len(at) >= self.FEWEST:
                 used = drawn[: self.PASSES].index_select(2, at.to(drawn.device))
                 seen[f"drawn{part}"] = self._network.logits(used).cpu()
                 seen[f"truth{part}"] = self._of_truth(truth.index_select(1, at.to(truth.device)))
@@ -104,16 +111,16 @@ class VideoDistance:
         figures = {}
         if clips > 1:
             (frames,), (hidden,) = (observed[count].unique().tolist() for count in ("frames", "hidden"))
-            rows = {f"fvd_i3d_{frames}f": (frechet, ""), f"kvd_i3d_{frames}f": (kernel, "")}
+            rows = {f"{self.FRECHET}_{frames}f": (frechet, ""), f"{self.KERNEL}_{frames}f": (kernel, "")}
             if "drawn_hidden" in observed:
-                rows[f"fvd_i3d_hidden{hidden}f"] = (frechet, "_hidden")
+                rows[f"{self.FRECHET}_hidden{hidden}f"] = (frechet, "_hidden")
             for name, (distance, part) in rows.items():
                 value = _mean(distance, observed[f"drawn{part}"], observed[f"truth{part}"])
                 figures[f"{name}_n{clips}"] = Figure(value, higher_is_better=False)
         if passes > 1:
             drawn = observed["drawn"].double()  # (N, P, 400)
             apart = torch.cdist(drawn, drawn, compute_mode="donot_use_mm_for_euclid_dist")  # (N, P, P)
-            figures["diversity_i3d"] = Figure(apart.sum((1, 2)) / (passes * (passes - 1)))
+            figures[self.DIVERSITY] = Figure(apart.sum((1, 2)) / (passes * (passes - 1)))
         return figures
 
     def curves(self, observed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -130,7 +137,33 @@ class VideoDistance:
             torch.stack([_mean(frechet, observed["drawn"][rows], observed["truth"][rows]) for rows in some]).mean()
             for some in ([order[:number] for order in choices] for number in numbers)
         ]
-        return {"fvd_i3d_over_n_n": torch.tensor(numbers).double(), "fvd_i3d_over_n_fvd": torch.stack(values)}
+        curve = f"{self.FRECHET}_over_n"
+        return {f"{curve}_n": torch.tensor(numbers).double(), f"{curve}_fvd": torch.stack(values)}
+
+
+class ResNextDistance(VideoDistance):
+    """Metric. The same distances, with the features of a 3-D ResNeXt that the user brings (`douga.nn.resnext3d`).
+
+    Wang et al., "Video-to-Video Synthesis", NeurIPS 2018, section 4: one of the two networks of their FID. Raises as `ResNext3d`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    FRECHET: ClassVar[str] = "frechet_resnext3d"
+    KERNEL: ClassVar[str] = "kernel_resnext3d"
+    DIVERSITY: ClassVar[str] = "diversity_resnext3d"
+    FEWEST: ClassVar[int] = RESNEXT_FRAMES
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._network = network = ResNext3d(device)
+        self.settings = {
+            "features": "3-D ResNeXt, mean over pieces of 16 frames",
+            "weights": network.digest,
+            "size": RESNEXT_SIZE,
+            "resize": "bilinear, with a low-pass",
+            "passes": self.PASSES,
+            "kernel": "(x . y / D + 1)^3",
+        }
+        self._truths = {}
 
 
 def _mean(distance: Callable[[Tensor, Tensor], float], drawn: Tensor, truth: Tensor) -> Tensor:

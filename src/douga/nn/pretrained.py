@@ -157,8 +157,13 @@ def _network(name: str) -> Network:
     return NETWORKS[name]
 
 
+def folder() -> Path:
+    """Where networks lie that are not ours: `weights` in DOUGA_CACHE, or in ~/.cache/douga."""
+    return Path(os.environ.get("DOUGA_CACHE", "~/.cache/douga")).expanduser() / "weights"
+
+
 def _path(name: str) -> Path:
-    return Path(os.environ.get("DOUGA_CACHE", "~/.cache/douga")).expanduser() / "weights" / NETWORKS[name].file
+    return folder() / NETWORKS[name].file
 
 
 def _remedy(name: str) -> str:

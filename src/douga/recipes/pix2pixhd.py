@@ -2,6 +2,7 @@
 
 street    the paper's global generator at 512x256; for a GPU.
 blocks    the synthetic street at 128x64, seeing the frames that `vid2vid/blocks` sees.
+street-small    a sample of Cityscapes at 256x128, seeing the frames that `vid2vid/street-small` sees.
 tiny      seconds on a CPU; draws nothing worth a look.
 """
 
@@ -30,6 +31,11 @@ def blocks() -> Experiment:
         warm_up=300,
     )
     return replace(vid2vid.blocks(), name="pix2pixhd/blocks", method="pix2pixhd", model=model)
+
+
+def street_small() -> Experiment:
+    model = replace(blocks().model, classes=34, warm_up=200)
+    return replace(vid2vid.street_small(), name="pix2pixhd/street-small", method="pix2pixhd", model=model)
 
 
 def tiny() -> Experiment:

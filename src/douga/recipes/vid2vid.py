@@ -4,8 +4,9 @@ street    the paper's networks at 512x256, its critics, losses and rates; `--set
           a GPU: the authors trained for days.
 face      edges to a face, 256x256, like `street`; `--data faces:FOLDER`, prepared by `douga data prepare edges`. For a GPU.
 pose      poses to a person, likewise; `--data pose:FOLDER`.
-street-small    a sample of Cityscapes at 256x128 with narrow networks, coarse to fine: 500 steps at 128x64, then 60 of the finer scale
-          alone, then both. About 40 minutes on one core.
+street-small    a sample of Cityscapes at 256x128 with narrow networks, coarse to fine: 500 steps at 128x64, then 60 of the
+          finer scale alone, then both. About 40 minutes on one core.
+face-small, pose-small    one person from edges or poses at 128x128, likewise. About 20 minutes on one core each.
 blocks    the synthetic street at 128x64: two clips of 9 frames a step, about 10 minutes for 500 steps on two cores; the first 300
           without critics, and with the mean absolute error beside the paper's terms, as there are so few.
 blocks-wo-foreground, -wo-video, -wo-flow    table 2 of the paper.
@@ -98,6 +99,25 @@ def street_small() -> Experiment:
         steps=860,
         augment=("flip", "shift"),
     )
+
+
+def face_small() -> Experiment:
+    whole = blocks()
+    model = replace(whole.model, classes=0, things=(), warm_up=150)
+    return replace(
+        whole,
+        name="vid2vid/face-small",
+        model=model,
+        data="faces",
+        size=(128, 128),
+        batch=1,
+        steps=600,
+        augment=("shift",),
+    )
+
+
+def pose_small() -> Experiment:
+    return replace(face_small(), name="vid2vid/pose-small", data="pose")
 
 
 def _ablation(name: str, **changes: object) -> Experiment:
