@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from douga.data.loader import AUGMENTATIONS, Decoded, Loader, conditions, reference_flow
+from douga.data.loader import AUGMENTATIONS, REFERENCES, Decoded, Loader, conditions, reference_flow
 
 
 class Counting:
@@ -202,6 +202,24 @@ def test_maps_and_flow_are_those_of_the_frames(kind: type[Sliding], classes: Seq
             inner = flow[:, 1:, 6:-6, 8:-8] - torch.tensor([-2.0, -1.0])[:, None, None, None]
             assert inner.abs().mean() < (0.3 if kind is Sliding else 1e-6)  # by DIS, or exact
     assert len(windows) >= 5  # also those that do not begin a video
+
+
+def test_the_reference_flow_is_whose_one_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def three(source: Tensor, target: Tensor) -> Tensor:
+        asked.append(len(source))
+        return torch.full((len(source), 2, *source.shape[2:]), 3.0)
+
+    monkeypatch.setitem(REFERENCES, "raft", lambda: three)
+    by_dis, by_raft = paint(Sliding()).batch(0), paint(Sliding(), reference="raft").batch(0)
+    assert by_dis.flow is not None and by_raft.flow is not None and torch.equal(by_dis.video, by_raft.video)
+    assert (by_raft.flow[:, :, 1:] == 3).all() and not by_raft.flow[:, :, 0].any() and (by_dis.flow != 3).all()
+    assert set(asked) == {1}  # one pair at once
+    exact = paint(Exact(), reference="raft").batch(0)
+    assert exact.flow is not None and (exact.flow != 3).all()  # where it is known nobody is asked
+    kept = len(asked)
+    assert torch.equal(paint(Sliding(), reference="raft").batch(0).flow, by_raft.flow) and len(asked) == kept
 
 
 def test_a_flipped_clip_is_flipped_with_its_maps_and_moves_the_other_way() -> None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Generator
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -23,11 +23,22 @@ from torch import Tensor
 
 from douga.core.clip import Batch
 from douga.core.contracts import Paired, Source
+from douga.nn.raft import RaftSmall
 from douga.video.flow import estimate
 from douga.video.io import from_uint8, to_uint8
 from douga.video.ops import encode_labels
 
 AUGMENTATIONS = ("flip", "reverse", "shift", "colour")
+REFERENCES: dict[
+    str, Callable[[], Callable[[Tensor, Tensor], Tensor]]
+] = {  # how flow is estimated where a source does not know it; by name, as RAFT's weights are loaded when asked for
+    "dis": lambda: estimate,
+    "raft": RaftSmall,
+}
+Estimate: TypeAlias = Callable[
+    [Tensor, Tensor], Tensor
+]  # (B, 3, H, W) twice -> (B, 2, H, W), as `douga.video.flow.estimate`
+Reference: TypeAlias = Literal["dis", "raft"]
 
 
 def cache_folder() -> Path:
@@ -39,12 +50,21 @@ class Decoded:
     """All frames of a source as bytes, (frames, H, W, C), on disk; made on first use.
 
     painted: what painters learn from too, of a `Paired` source: maps, (frames, 2, H, W) int32 of labels or (frames, H, W, 3)
-        bytes of pictures, and flow, (frames, 2, H, W) float16 px, exact where the source knows it, by DIS where not.
+        bytes of pictures, and flow, (frames, 2, H, W) float16 px, exact where the source knows it, by `reference` where not.
     moved: what those learn from who draw motion: flow, (frames, 4, H, W), to the frame before and to the frame after.
     digest: sha256 of the bytes of the frames, which stands in a model's provenance.
     """
 
-    def __init__(self, source: Source, size: tuple[int, int], *, painted: bool = False, moved: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        size: tuple[int, int],
+        *,
+        painted: bool = False,
+        moved: bool = False,
+        reference: Reference = "dis",
+    ) -> None:
+        self.reference = reference
         self.starts = np.concatenate([[0], np.cumsum(source.lengths)])
         self.source = source
         listing = [
@@ -54,14 +74,15 @@ class Decoded:
             getattr(source, "stamp", ""),
         ]
         self.key = hashlib.sha256(json.dumps(listing, default=str).encode()).hexdigest()[:20]
+        by = "" if reference == "dis" else f"-{reference}"
         self.frames = self._stored("", (*size, 3), "|u1", lambda index, n: to_uint8(source.clip(index, 0, n)))
         if painted:
             labelled = bool(cast(Paired, source).classes)
             shape, kind = ((2, *size), "<i4") if labelled else ((*size, 3), "|u1")
             self.maps = self._stored("-maps", shape, kind, self._maps)
-            self.flow = self._stored("-flow", (2, *size), "<f2", self._flow)
+            self.flow = self._stored(f"-flow{by}", (2, *size), "<f2", self._flow)
         if moved:
-            self.flow = self._stored("-flow-both", (4, *size), "<f2", self._flow_both)
+            self.flow = self._stored(f"-flow-both{by}", (4, *size), "<f2", self._flow_both)
 
     def _maps(self, index: int, length: int) -> np.ndarray:
         paired = cast(Paired, self.source)
@@ -69,16 +90,22 @@ class Decoded:
         return maps.transpose(0, 1).numpy() if paired.classes else to_uint8(maps)
 
     def _flow(self, index: int, length: int) -> np.ndarray:
-        known = reference_flow(self.source, index, 0, length)
+        known = reference_flow(self.source, index, 0, length, self._estimate)
         return known.transpose(0, 1).numpy().astype("<f2")
 
     def _flow_both(self, index: int, length: int) -> np.ndarray:
-        back = reference_flow(self.source, index, 0, length)
+        back = reference_flow(self.source, index, 0, length, self._estimate)
         frames = from_uint8(np.array(self.frames[self.starts[index] : self.starts[index + 1]])).transpose(0, 1)
         on = torch.zeros_like(back)
         if length > 1:
-            on[:, :-1] = estimate(frames[:-1], frames[1:]).transpose(0, 1)
+            on[:, :-1] = self._estimate(frames[:-1], frames[1:]).transpose(0, 1)
         return torch.cat([back, on]).transpose(0, 1).numpy().astype("<f2")
+
+    @cached_property
+    def _estimate(self) -> Estimate:
+        """One pair after the other: RAFT compares all places with all, and a video's pairs at once would not fit."""
+        estimated = REFERENCES[self.reference]()
+        return lambda a, b: torch.cat([estimated(x, y) for x, y in zip(a.split(1), b.split(1), strict=True)])
 
     def _stored(
         self, part: str, shape: tuple[int, ...], kind: str, rows: Callable[[int, int], np.ndarray]
@@ -105,15 +132,17 @@ class Decoded:
         return hashlib.sha256(self.frames.data).hexdigest()
 
 
-def reference_flow(source: Source, index: int, start: int, length: int) -> Float[Tensor, "2 t h w"]:
-    """The motion from each frame to the one before, px, zero in the first one: the source's own, or estimated by DIS."""
+def reference_flow(
+    source: Source, index: int, start: int, length: int, estimated: Estimate = estimate
+) -> Float[Tensor, "2 t h w"]:
+    """The motion from each frame to the one before, px, zero in the first one: the source's own, or estimated."""
     if length < 2:
         return torch.zeros(2, length, *source.clip(index, start, 1).shape[2:])
     if hasattr(source, "flow"):
         known = source.flow(index, start, length)
     else:
         frames = source.clip(index, start, length).transpose(0, 1)
-        known = estimate(frames[1:], frames[:-1]).transpose(0, 1)
+        known = estimated(frames[1:], frames[:-1]).transpose(0, 1)
     return torch.cat([torch.zeros_like(known[:, :1]), known], dim=1)
 
 
@@ -132,6 +161,7 @@ class Loader:
         is not endless.
     augment: of `AUGMENTATIONS`; flip (left-right), reverse (time), shift (up to a 16th of the side), colour (mixes the
         channels a little, so that a model does not learn its few persons' clothes by heart).
+    reference: who estimates the flow that the source does not know, of `REFERENCES`; an endless source knows its own.
     Raises ValueError if no video is long enough, for an unknown augmentation, or for `painted` where there are no maps or
     time is reversed, against which the flow would have to be estimated again.
     """
@@ -147,6 +177,7 @@ class Loader:
         augment: tuple[str, ...] = (),
         painted: bool = False,
         moved: bool = False,
+        reference: Reference = "dis",
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -173,7 +204,9 @@ class Loader:
             raise ValueError(
                 f"no video has the {frames} frames of a clip (the longest has {max(source.lengths, default=0)})"
             )
-        self.decoded = None if source.endless else Decoded(source, size, painted=painted, moved=moved)
+        self.decoded = (
+            None if source.endless else Decoded(source, size, painted=painted, moved=moved, reference=reference)
+        )
 
     @property
     def digest(self) -> str:

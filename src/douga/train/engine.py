@@ -31,7 +31,7 @@ from douga.core.clip import Batch, Request
 from douga.core.config import to_dict
 from douga.core.contracts import Phase, Source
 from douga.core.registry import METHODS, SOURCES
-from douga.data.loader import Loader
+from douga.data.loader import Loader, Reference
 from douga.nn.blocks import channels_last
 from douga.train import checkpoint
 from douga.train.runlog import Meter, Progress, RunLog
@@ -57,6 +57,7 @@ class Experiment:
     ema: float = 0.999  # decay of the running average that is released
     seed: int = 0
     augment: tuple[str, ...] = ()  # of douga.data.loader.AUGMENTATIONS
+    reference: Reference = "dis"  # who estimates the flow that a source does not know
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device is quick at it
     log_steps: int = 20
     strip_steps: int = 500
@@ -303,6 +304,7 @@ def train(
         augment=experiment.augment,
         painted="paint" in state.model.tasks,
         moved=hasattr(state.model, "learns_motion"),
+        reference=experiment.reference,
         rank=rank,
         world=world,
     )
@@ -482,7 +484,8 @@ def _check_bf16(state: Run, batch: Batch) -> None:
 def _shown(source: Source, experiment: Experiment, *, painted: bool) -> Batch:
     """The four clips of the sample strips: always the same."""
     size, frames = experiment.size, experiment.frames
-    return Loader(source, size=size, frames=frames, batch=4, seed=1, painted=painted).batch(0)
+    reference = experiment.reference
+    return Loader(source, size=size, frames=frames, batch=4, seed=1, painted=painted, reference=reference).batch(0)
 
 
 @torch.no_grad()
