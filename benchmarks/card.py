@@ -1,4 +1,6 @@
-"""Write the card of released weights from what their file says and what they draw: `python benchmarks/card.py NAME`
+"""Write the card of released weights from what their file says and what they draw.
+
+`python benchmarks/card.py NAME [--data SOURCE:FOLDER] [--beside NAME]`
 
 The strip shows test clips of the data that they were trained on: for each clip truth, linear (of weights that paint: the maps),
 and samples of the model (seeds as in the caption). Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it. What an
@@ -7,7 +9,7 @@ animator sees in the strip is written by hand into docs/cards/NAME-notes.md, and
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -22,39 +24,60 @@ from douga.video.io import write_image
 from douga.video.ops import colour_labels, contact_sheet
 
 ROOT = Path(__file__).parent.parent
-CLIPS = {  # of the data that the weights were trained on: split, {video: first frame}
+CLIPS = {  # of the data that the weights were trained on: split, [(video, first frame), ...]
     "weizmann": (
         "test",
-        {"person07_two_hands_wave": 10, "person08_jumping_jack": 6, "person07_bend": 15, "person08_one_hand_wave": 20},
+        [
+            ("person07_two_hands_wave", 10),
+            ("person08_jumping_jack", 6),
+            ("person07_bend", 15),
+            ("person08_one_hand_wave", 20),
+        ],
     ),
-    "teapot": ("test-long", {f"-test-long-{index:04}": 0 for index in range(4)}),
-    "blocks": ("test", {f"blocks-test-{index:06}": 0 for index in (3, 11, 19, 27)}),
+    "teapot": ("test-long", [(f"-test-long-{index:04}", 0) for index in range(4)]),
+    "blocks": ("test", [(f"blocks-test-{index:06}", 0) for index in (3, 11, 19, 27)]),
     "mixture": (
         "test",
-        {
-            "person07_jumping_jack": 6,
-            "0aef6f94-b02a-4c29-b99f-06fcd48ac0a0_1.mp4": 4,
-            "dance.mp4": 200,
-            "SOX5yA1l24A.mp4": 100,
-        },
+        [
+            ("person07_jumping_jack", 6),
+            ("0aef6f94-b02a-4c29-b99f-06fcd48ac0a0_1.mp4", 4),
+            ("dance.mp4", 200),
+            ("SOX5yA1l24A.mp4", 100),
+        ],
     ),
+    "cityscapes": ("test", [("seq0004", 0), ("seq0004", 9)]),
+    "faces": ("test", [("d6", 0), ("d6", 100)]),
+    "pose": ("test", [("dance", 20), ("dance", 150)]),
 }
 SHOWN = {"mixture": (96, 128)}  # (height, width), where the weights draw at any
-UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds", "mixture": "videos"}
+UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds", "mixture": "videos", "cityscapes": "streets"}
+UNSEEN |= {"faces": "moments of this face", "pose": "moments of this dance"}
 KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
     "teapot": "split train; the test's places are others of the same range",
     "blocks": "split train; the test's worlds are others, drawn by the same program",
     "mixture": "split train; a third of the videos of each set was never trained on (Weizmann, KTH, Cityscapes: their own test"
     " split; of a single video its last fifth), nor were stills of them",
+    "cityscapes": "split train (sequences 0-3 of 30 frames); sequence 4 was never trained on",
+    "faces": "one clip of one face: the first 840 frames; its last 148 were never trained on",
+    "pose": "one video of one dancer: the first 1,300 frames; its last 231 were never trained on",
 }
 RIGHTS = {
     "weizmann": "the weights are Apache-2.0; the training data is for research use",
     "teapot": "the weights are Apache-2.0; the pictures are rendered from free numbers",
     "blocks": "the weights are Apache-2.0; the pictures are drawn from a formula",
     "mixture": "the weights are Apache-2.0; most of the training data is for research use",
+    "cityscapes": "the weights are for research use, as Cityscapes is (Cordts et al., CVPR 2016)",
+    "faces": "the weights are for research use; the rights in the video of this face are not stated",
+    "pose": "the weights are Apache-2.0; the video comes with a package under GPL-3",
 }
+EVERY = {"cityscapes": 2, "faces": 6, "pose": 8}  # of the frames drawn, each so many-th is shown
+PAINTED = 9  # frames shown of what paints
 FIGURES = {
+    **dict.fromkeys(
+        ("cityscapes", "faces", "pose"),
+        "On frames that were never trained on: [paint-real.md](../../benchmarks/results/paint-real.md).",
+    ),
     "weizmann": "Beside the other methods, under one protocol:"
     " [inbetweeners-weizmann.md](../../benchmarks/results/inbetweeners-weizmann.md).",
     "teapot": "Beside methods that move pixels: [vae-teapot.md](../../benchmarks/results/vae-teapot.md).",
@@ -65,7 +88,13 @@ FIGURES = {
 }
 
 
-def main(name: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("--data", help="where the training data lies, if not in the cache: SOURCE:FOLDER")
+    parser.add_argument("--beside", help="other weights, drawn below")
+    options = parser.parse_args()
+    name = options.name
     model, header = douga.load(name)
     linear, _ = douga.load("linear")
     paints = "paint" in model.tasks
@@ -74,21 +103,25 @@ def main(name: str) -> None:
     experiment = made["experiment"]
     data = experiment["data"].partition("-")[0]
     split, places = CLIPS[data]
-    source = open_source(experiment["data"], split, SHOWN.get(data, experiment["size"]))
+    source = open_source(options.data or experiment["data"], split, SHOWN.get(data, experiment["size"]))
     rows, samples = [], 3 if model.stochastic else 1
-    for video, start in places.items():
+    every = EVERY.get(data, 1)
+    for video, start in places:
         index = next(i for i, other in enumerate(source.names) if other.endswith(video))
-        frames = min(9 if paints else 16, source.lengths[index])
+        frames = min((PAINTED - 1) * every + 1 if paints else 16, source.lengths[index])
         truth = source.clip(index, start, frames)[None]
         if paints:
-            beside = colour_labels(source.maps(index, start, frames)[0])[None]
-            mask = torch.arange(frames) == 0
-            request = Request.hide(truth, mask, cond=conditions(source, index, start, frames)[None])
+            cond = conditions(source, index, start, frames)[None]
+            beside = colour_labels(source.maps(index, start, frames)[0])[None] if source.classes else cond
+            request = Request.hide(truth, torch.arange(frames) == 0, cond=cond)
         else:
             request = Request.tween(truth[:, :, 0], truth[:, :, -1], frames - 2)
             beside = linear.synthesize(request, 1, torch.Generator())[:, 0]
         drawn = model.synthesize(request, samples, torch.Generator().manual_seed(0))[:, 0]
-        rows += [truth, beside, drawn]
+        rows += [video[:, :, ::every] for video in (truth, beside, drawn)]
+        if options.beside:
+            other, _ = douga.load(options.beside)
+            rows.append(other.synthesize(request, 1, torch.Generator().manual_seed(0))[:, 0, :, ::every])
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)
     columns = 8 if data in SHOWN else None
@@ -100,10 +133,12 @@ def main(name: str) -> None:
     plain = to_dict(paper.model)
     terms = ", ".join(f"{key} {value}" for key, value in header["config"].items() if value != plain[key])
     does = f"draws {frames - 2} frames (or another number) between two key frames"
-    does = "paints label maps of its classes" if paints else does
+    if paints:
+        does = f"paints {'label maps of its classes' if header['config']['classes'] else 'pictures of edges or poses'}"
     versions = "in as many versions as asked for" if model.stochastic else "always the same"
     wanted = paper.steps * paper.batch
-    clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places.items())
+    clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places)
+    shown = "" if every == 1 else f"; one frame in {every} is shown"
     verdict = "Trained too little to compare" if made["clips_seen"] < wanted / 2 else "To compare"
     lines = [
         f"# {name}",
@@ -127,7 +162,8 @@ def main(name: str) -> None:
         f"![truth, {'maps' if paints else 'linear'}, {samples} of the model]({name}.png)",
         "",
         f"For each clip: truth, {'its maps' if paints else 'linear cross-fade'}, then {samples} drawn with seed 0"
-        f"{', the first frame given' if paints else ''}. Clips: {clips}.",
+        f"{', the first frame given' if paints else ''}{f', then `{options.beside}`' if options.beside else ''}."
+        f" Clips: {clips}{shown}.",
         "",
         "## Figures",
         "",
@@ -142,4 +178,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
