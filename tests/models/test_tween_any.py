@@ -10,6 +10,7 @@ from torch import Tensor
 
 from douga.baselines.flow import Flow
 from douga.core.clip import Batch, Request
+from douga.models import tween_any
 from douga.models.inbetween_gan import read_at
 from douga.models.tween_any import Base, Config, TweenAny, _chained, _sides
 from douga.recipes.tween_any import tiny
@@ -92,6 +93,15 @@ def test_any_size_and_alpha(size: tuple[int, int], planes: int) -> None:
     assert torch.equal(drawn[1, :, :, 3], last)
     with pytest.raises(ValueError, match="3 planes"):
         draw(model(), Request.tween(first[:, :1], last[:, :1], 2))
+
+
+def test_a_large_frame_is_composed_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawer = model()
+    torch.nn.init.normal_(drawer.generator.refine[2].weight, std=0.1, generator=chance())  # type: ignore[arg-type, index]
+    first, last = (smooth(1, 4, 88, 40, seed=k) for k in range(2))
+    whole = draw(drawer, Request.tween(first, last, 2), samples=2)
+    monkeypatch.setattr(tween_any, "PIXELS_AT_ONCE", 40 * 19)
+    torch.testing.assert_close(draw(drawer, Request.tween(first, last, 2), samples=2), whole)
 
 
 def test_a_frame_is_the_same_however_many_are_drawn_beside_it() -> None:

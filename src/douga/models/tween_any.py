@@ -34,7 +34,9 @@ from douga.nn.losses import Perceptual
 from douga.video.flow import estimate, projected
 from douga.video.ops import explained, resize, warp
 
-SAMPLES_AT_ONCE = 8  # bounds the memory
+SAMPLES_AT_ONCE = 8  # bounds the memory, as do
+PIXELS_AT_ONCE = 2**21  # of all samples; a larger frame is composed in bands of rows
+HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 4.0  # px at working size: what one unit of the network's output moves
 MAPS = 9  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3)
 
@@ -172,13 +174,32 @@ class Generator(nn.Module):
             parts = F.interpolate(torch.cat([*flows, share, invented, picture], 1), size, mode="bilinear")
             flows = [parts[:, :2] * scale, parts[:, 2:4] * scale]
             share, invented, picture = parts[:, 4:5], parts[:, 5:6], parts[:, 6:]
-        moved = [warp(key, flow) for key, flow in zip((first, last), flows, strict=True)]
+        laid = [*flows, share, invented, picture]
+        height, width = size
+        rows = max(2 * HALO, PIXELS_AT_ONCE // (len(first) * width))
+        if rows >= height:
+            frame = self._laid(first, last, laid, t, 0)
+        else:  # band by band: the layers at full size would take most of the memory
+            bands = []
+            for top in range(0, height, rows):
+                above, below = max(0, top - HALO), min(height, top + rows + HALO)
+                band = self._laid(first, last, [part[:, :, above:below] for part in laid], t, above)
+                bands.append(band[:, :, top - above :][:, :, :rows])
+            frame = torch.cat(bands, 2)
+        return Composed(frame, flows[0], flows[1], invented)
+
+    def _laid(
+        self, first: Tensor, last: Tensor, parts: list[Tensor], t: Tensor, top: int
+    ) -> Float[Tensor, "n c h2 w2"]:
+        """The equation, and what mends edges, for the rows from `top` on that the parts are of."""
+        *flows, share, invented, picture = parts
+        moved = [warp(key, flow, top) for key, flow in zip((first, last), flows, strict=True)]
         fused = moved[1] + share * (moved[0] - moved[1])
         frame = fused[:, :3] + invented * (picture - fused[:, :3])
         if hasattr(self, "refine"):
             seen = torch.cat([frame, moved[0][:, :3], moved[1][:, :3], invented], 1)
             frame = frame + self.refine(seen).float() * (4 * t * (1 - t))
-        return Composed(torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1), flows[0], flows[1], invented)
+        return torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1)
 
 
 def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
@@ -241,7 +262,8 @@ class TweenAny(nn.Module):
             first, last = known[:, :, i], known[:, :, j]
             pair = self._measured(first[:, :3], last[:, :3])
             # The maps of all samples are small; frames are not, and are composed one after another.
-            parts = noise.split(SAMPLES_AT_ONCE)
+            at_once = min(SAMPLES_AT_ONCE, max(1, 4 * PIXELS_AT_ONCE // first[0, 0].numel()))
+            parts = noise.split(at_once)
             maps = [self.generator(*pair.seen, part.flatten(0, 1)) for part in parts]
             for frame in frames:
                 t = ways[frame]
@@ -256,7 +278,7 @@ class TweenAny(nn.Module):
                         t.expand(n * b),
                         pair.working,
                     )
-                    drawn[k * SAMPLES_AT_ONCE :][:n, :, :, frame] = out.frame.unflatten(0, (n, b))
+                    drawn[k * at_once :][:n, :, :, frame] = out.frame.unflatten(0, (n, b))
         return request.keep_known(drawn)
 
     def _measured(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> _Pair:
