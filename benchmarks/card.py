@@ -46,7 +46,7 @@ CLIPS = {  # of the data that the weights were trained on: split, [(video, first
         ],
     ),
     "cityscapes": ("test", [("seq0004", 0), ("seq0004", 9)]),
-    "faces": ("test", [("d6", 0), ("d6", 100)]),
+    "faces": ("test", [("d6", 0), ("d6", 90)]),
     "pose": ("test", [("dance", 20), ("dance", 150)]),
 }
 SHOWN = {"mixture": (96, 128)}  # (height, width), where the weights draw at any
