@@ -84,7 +84,8 @@ FIGURES = {
     "blocks": "Beside the other methods, under one protocol: [paint-blocks.md](../../benchmarks/results/paint-blocks.md);"
     " long videos, swapped classes and speed: [paint.md](../../benchmarks/results/paint.md).",
     "mixture": "On real video at its own size, beside flow and RIFE, and how fast:"
-    " [tween_real.md](../../benchmarks/results/tween_real.md). Not yet measured beside the methods that draw at 64x64.",
+    " [tween_real.md](../../benchmarks/results/tween_real.md). Beside the methods that draw at 64x64:"
+    " [Weizmann](../../benchmarks/results/inbetweeners-weizmann.md), [KTH](../../benchmarks/results/inbetweeners-kth14.md).",
 }
 
 
