@@ -1,6 +1,6 @@
 """Write the card of released weights from what their file says and what they draw.
 
-`python benchmarks/card.py NAME [--data SOURCE:FOLDER] [--beside NAME]`
+`python benchmarks/card.py NAME [--data SOURCE:FOLDER] [--samples 3] [--beside NAME]`
 
 The strip shows test clips of the data that they were trained on: for each clip truth, linear (of weights that paint: the maps),
 and samples of the model (seeds as in the caption). Writes docs/cards/NAME.md, NAME.png and NAME-short.png beside it. What an
@@ -93,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("--data", help="where the training data lies, if not in the cache: SOURCE:FOLDER")
+    parser.add_argument("--samples", type=int, default=3, help="of what draws differently each time")
     parser.add_argument("--beside", help="other weights, drawn below")
     options = parser.parse_args()
     name = options.name
@@ -105,7 +106,7 @@ def main() -> None:
     data = experiment["data"].partition("-")[0]
     split, places = CLIPS[data]
     source = open_source(options.data or experiment["data"], split, SHOWN.get(data, experiment["size"]))
-    rows, samples = [], 3 if model.stochastic else 1
+    rows, samples = [], options.samples if model.stochastic else 1
     every = EVERY.get(data, 1)
     for video, start in places:
         index = next(i for i, other in enumerate(source.names) if other.endswith(video))
