@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FALLBACKS = {"hold": "hold", "fade": "linear"}  # of `tween`: which method draws it
 # Of 255. From a trial whose code was not kept: in 1,288 frames of Weizmann's test split, drawn six times by inbetween-weizmann,
 # spread and error go together; above 5 lie 16 of them, and in each a cross-fade is nearer to the truth. So they do for tween-any,
-# but a fallback is not nearer to the truth there, however large the spread (benchmarks/results/fallback.md): it is a matter of taste.
+# but no fallback is nearer to the truth there, however large the spread (benchmarks/results/fallback.md): a matter of taste.
 UNSURE = 5.0
 MEMORY_LIMIT_GIB = 8  # of finished frames; drawing takes a few times as much
 
