@@ -50,8 +50,15 @@ CLIPS = {  # of the data that the weights were trained on: split, [(video, first
     "pose": ("test", [("dance", 20), ("dance", 150)]),
 }
 SHOWN = {"mixture": (96, 128)}  # (height, width), where the weights draw at any
-UNSEEN = {"weizmann": "persons", "teapot": "places", "blocks": "worlds", "mixture": "videos", "cityscapes": "streets"}
-UNSEEN |= {"faces": "moments of this face", "pose": "moments of this dance"}
+UNSEEN = {
+    "weizmann": "persons",
+    "teapot": "places",
+    "blocks": "worlds",
+    "mixture": "videos",
+    "cityscapes": "streets",
+    "faces": "moments of this face",
+    "pose": "moments of this dance",
+}
 KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
     "teapot": "split train; the test's places are others of the same range",
@@ -99,6 +106,7 @@ def main() -> None:
     name = options.name
     model, header = douga.load(name)
     linear, _ = douga.load("linear")
+    other = douga.load(options.beside)[0] if options.beside else None
     paints = "paint" in model.tasks
     size = f"{header['provenance']['experiment']['size'][1]}x{header['provenance']['experiment']['size'][0]}"
     made = header["provenance"]
@@ -121,8 +129,7 @@ def main() -> None:
             beside = linear.synthesize(request, 1, torch.Generator())[:, 0]
         drawn = model.synthesize(request, samples, torch.Generator().manual_seed(0))[:, 0]
         rows += [video[:, :, ::every] for video in (truth, beside, drawn)]
-        if options.beside:
-            other, _ = douga.load(options.beside)
+        if other is not None:
             rows.append(other.synthesize(request, 1, torch.Generator().manual_seed(0))[:, 0, :, ::every])
     folder = ROOT / "docs" / "cards"
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tween_real import interval
+from tween_real import figures, interval
 
 import douga
 from douga import api
@@ -27,6 +27,7 @@ from douga.data.loader import conditions
 from douga.train import engine
 
 THIRDS = 3
+NEAR = ("lpips_alex_hidden", "psnr_hidden")
 STEADY = ("warp_error", "temporal_lpips")
 
 
@@ -39,7 +40,7 @@ def table(models: list[str], data: str, frames: int, clips: int) -> list[str]:
     drawers = {name: douga.load(name) for name in models}
     size: Any = next(iter(drawers.values()))[1]["provenance"]["experiment"]["size"]
     source = api.open_source(data, "test", tuple(size))
-    metrics = {name: METRICS.load(name)("cpu") for name in ("lpips_alex_hidden", "psnr_hidden", *STEADY)}
+    metrics = {name: METRICS.load(name)("cpu") for name in (*NEAR, *STEADY)}
     windows = [(video, start) for video, length in enumerate(source.lengths) for start in range(length - frames + 1)]
     chosen = [windows[k] for k in np.linspace(0, len(windows) - 1, min(clips, len(windows))).round().astype(int)]
     rows: dict[str, dict[str, list[float]]] = {}
@@ -53,20 +54,14 @@ def table(models: list[str], data: str, frames: int, clips: int) -> list[str]:
         drawn["the truth"] = truth[None]
         for name, made in drawn.items():
             row = rows.setdefault(name, {})
-            for metric in ("lpips_alex_hidden", "psnr_hidden"):
-                if name != "the truth":
-                    for third in np.array_split(np.arange(1, frames), THIRDS):
-                        found = metrics[metric].observe(
-                            made[:, :, third], truth[:, third], torch.zeros(len(third), dtype=torch.bool)
-                        )
-                        figure = metrics[metric].compute({key: value[None] for key, value in found.items()})[metric]
-                        row.setdefault(f"{metric.split('_')[0]} {third[0]}-{third[-1]}", []).append(
-                            float(figure.values.reshape(-1)[0])
-                        )
+            for metric in NEAR if name != "the truth" else ():
+                for third in np.array_split(np.arange(1, frames), THIRDS):
+                    hidden = torch.zeros(len(third), dtype=torch.bool)
+                    figure = figures(metrics[metric], made[:, :, third], truth[:, third], hidden)[metric]
+                    row.setdefault(f"{metric.split('_')[0]} {third[0]}-{third[-1]}", []).append(figure)
             for metric in STEADY:
-                found = metrics[metric].observe(made, truth, mask)
-                for column, figure in metrics[metric].compute({k: v[None] for k, v in found.items()}).items():
-                    row.setdefault(column, []).append(float(figure.values.reshape(-1)[0]))
+                for column, figure in figures(metrics[metric], made, truth, mask).items():
+                    row.setdefault(column, []).append(figure)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     height, width = size
     lines = ["", f"### {data.partition(':')[0]}: {len(chosen)} clips of {frames} frames at {width}x{height}", ""]

@@ -99,6 +99,12 @@ def interval(values: list[float]) -> str:
     return f"{np.mean(values):.4g} [{low:.4g}, {high:.4g}]"
 
 
+def figures(metric: Any, drawn: Tensor, truth: Tensor, mask: Tensor) -> dict[str, float]:
+    """Of one clip: drawn (S, 3, T, H, W), truth (3, T, H, W), mask (T,)."""
+    seen = {key: value[None] for key, value in metric.observe(drawn, truth, mask).items()}
+    return {column: float(figure.values.reshape(-1)[0]) for column, figure in metric.compute(seen).items()}
+
+
 def windows(data: str, count: int) -> list[tuple[str, Tensor]]:
     """(3, 17, H, W) each, with the video's name."""
     source: Any = api.open_source(data, "test", (64, 64))
@@ -129,10 +135,8 @@ def quality(options: argparse.Namespace, drawers: dict[str, Drawer]) -> list[str
                 drawn = draw(truth[None, :, 0], truth[None, :, -1], gap - 1, number)[:, :, looked_at]
                 row = table.setdefault(name, {})
                 for metric in metrics.values():
-                    for column, figure in metric.compute(
-                        {key: value[None] for key, value in metric.observe(drawn, true, mask).items()}
-                    ).items():
-                        row.setdefault(column, []).append(float(figure.values.reshape(-1)[0]))
+                    for column, figure in figures(metric, drawn, true, mask).items():
+                        row.setdefault(column, []).append(figure)
         columns = list(dict.fromkeys(column for row in table.values() for column in row))
         lines += ["", f"### Gap {gap}: {gap - 1} drawn, {len(chosen)} windows", ""]
         lines += [f"| method | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]

@@ -23,7 +23,7 @@ LENGTHS = (62, 58, 22)
 
 
 def pose(t: float) -> np.ndarray:
-    """(34, 3): x, y in half pixels, and how surely it is seen, at t in [0, 1); t = 1 would be t = 0 again."""
+    """(34, 3): x, y in px, and how surely it is seen, at t in [0, 1); t = 1 would be t = 0 again."""
     points = np.zeros((34, 3), dtype=np.float32)
     sway = 14 * np.sin(2 * np.pi * t)
     for number, (x, y) in STILL.items():
@@ -35,6 +35,7 @@ def pose(t: float) -> np.ndarray:
         for joint, length, bend in zip((elbow, wrist, hand), LENGTHS, (0.0, 0.35 * lifted, 0.4 * lifted), strict=True):
             place = place + length * np.array([side * np.sin(angle + bend), np.cos(angle + bend)])
             points[joint] = *place, 1
+    points[:, :2] /= 2
     return points
 
 
@@ -43,9 +44,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     blank = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
     for k in range(FRAMES):
-        points = pose(k / FRAMES)
-        points[:, :2] /= 2
-        drawn = draw_pose(blank, points)
+        drawn = draw_pose(blank, pose(k / FRAMES))
         write_image(folder / f"{k:04}.png", from_uint8(drawn[None])[:, 0])
 
 

@@ -204,7 +204,7 @@ def test_maps_and_flow_are_those_of_the_frames(kind: type[Sliding], classes: Seq
     assert len(windows) >= 5  # also those that do not begin a video
 
 
-def test_the_reference_flow_is_whose_one_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_reference_flow_is_whose_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def three(source: Tensor, target: Tensor) -> Tensor:

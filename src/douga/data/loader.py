@@ -29,15 +29,10 @@ from douga.video.io import from_uint8, to_uint8
 from douga.video.ops import encode_labels
 
 AUGMENTATIONS = ("flip", "reverse", "shift", "colour")
-REFERENCES: dict[
-    str, Callable[[], Callable[[Tensor, Tensor], Tensor]]
-] = {  # how flow is estimated where a source does not know it; by name, as RAFT's weights are loaded when asked for
-    "dis": lambda: estimate,
-    "raft": RaftSmall,
-}
-Estimate: TypeAlias = Callable[
-    [Tensor, Tensor], Tensor
-]  # (B, 3, H, W) twice -> (B, 2, H, W), as `douga.video.flow.estimate`
+# (B, 3, H, W) twice -> (B, 2, H, W), as `douga.video.flow.estimate`
+Estimate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+# How flow is estimated where a source does not know it. Functions, as RAFT reads its weights when it is made.
+REFERENCES: dict[str, Callable[[], Estimate]] = {"dis": lambda: estimate, "raft": RaftSmall}
 Reference: TypeAlias = Literal["dis", "raft"]
 
 

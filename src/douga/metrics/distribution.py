@@ -18,10 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from douga.core.contracts import Figure
-from douga.nn.i3d import FEWEST_FRAMES, I3D, SIZE
+from douga.nn import i3d, resnext3d
+from douga.nn.i3d import I3D
 from douga.nn.pretrained import digest
-from douga.nn.resnext3d import FRAMES as RESNEXT_FRAMES
-from douga.nn.resnext3d import SIZE as RESNEXT_SIZE
 from douga.nn.resnext3d import ResNext3d
 
 
@@ -68,21 +67,24 @@ class VideoDistance:
     FRECHET: ClassVar[str] = "fvd_i3d"
     KERNEL: ClassVar[str] = "kvd_i3d"
     DIVERSITY: ClassVar[str] = "diversity_i3d"
-    FEWEST: ClassVar[int] = FEWEST_FRAMES
+    FEWEST: ClassVar[int] = i3d.FEWEST_FRAMES
     PASSES: ClassVar[int] = 5  # at most so many samples of a clip are used
     SUBSETS: ClassVar[int] = 5  # of each size, in the curve
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._network: I3D | ResNext3d = I3D(device)
-        self.settings: Mapping[str, Any] = {
+        self._network, of_network = self._open(device)
+        self.settings: Mapping[str, Any] = {**of_network, "passes": self.PASSES}
+        self._truths: dict[str, Tensor] = {}  # many methods are measured on the same clips
+
+    def _open(self, device: torch.device | str) -> tuple[Any, dict[str, Any]]:
+        """The network, and what a protocol must say of it."""
+        return I3D(device), {
             "features": "I3D logits, mean over time",
             "weights": digest("i3d"),
-            "size": SIZE,
+            "size": i3d.SIZE,
             "resize": "bilinear",
-            "passes": self.PASSES,
             "kernel": "(x . y / 400 + 1)^3",
         }
-        self._truths: dict[str, Tensor] = {}  # many methods are measured on the same clips
 
     def observe(
         self, drawn: Float[Tensor, "s 3 t h w"], truth: Float[Tensor, "3 t h w"], mask: Bool[Tensor, " t"]
@@ -151,19 +153,17 @@ class ResNextDistance(VideoDistance):
     FRECHET: ClassVar[str] = "frechet_resnext3d"
     KERNEL: ClassVar[str] = "kernel_resnext3d"
     DIVERSITY: ClassVar[str] = "diversity_resnext3d"
-    FEWEST: ClassVar[int] = RESNEXT_FRAMES
+    FEWEST: ClassVar[int] = resnext3d.FRAMES
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._network = network = ResNext3d(device)
-        self.settings = {
+    def _open(self, device: torch.device | str) -> tuple[Any, dict[str, Any]]:
+        network = ResNext3d(device)
+        return network, {
             "features": "3-D ResNeXt, mean over pieces of 16 frames",
             "weights": network.digest,
-            "size": RESNEXT_SIZE,
+            "size": resnext3d.SIZE,
             "resize": "bilinear, with a low-pass",
-            "passes": self.PASSES,
             "kernel": "(x . y / D + 1)^3",
         }
-        self._truths = {}
 
 
 def _mean(distance: Callable[[Tensor, Tensor], float], drawn: Tensor, truth: Tensor) -> Tensor:

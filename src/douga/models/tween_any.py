@@ -35,7 +35,8 @@ from douga.video.flow import estimate, projected
 from douga.video.ops import explained, resize, warp
 
 SAMPLES_AT_ONCE = 8  # bounds the memory, as do
-PIXELS_AT_ONCE = 2**21  # of all samples; a larger frame is composed in bands of rows
+# Of the layers at full size: larger frames are composed in bands of rows. Of finished frames, four times as many.
+PIXELS_AT_ONCE = 2**21
 HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 4.0  # px at working size: what one unit of the network's output moves
 MAPS = 9  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3)
