@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -38,8 +39,10 @@ SAMPLES_AT_ONCE = 8  # bounds the memory, as do
 # Of the layers at full size: larger frames are composed in bands of rows. Of finished frames, four times as many.
 PIXELS_AT_ONCE = 2**21
 HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
-REACH = 4.0  # px at working size: what one unit of the network's output moves
-MAPS = 9  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3)
+REACH = 8.0  # px at working size: what one unit of the network's output moves
+SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
+LATENT = 0.1  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
+MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,19 @@ class Config:
     noise: int = 32
     channels: int = 64  # of the latent video
     blocks: int = 6  # of fusion, a third of them at each of 4, 8 and 16 time steps
-    width: int = 32  # of the encoder's first and the decoder's last layers
+    width: int = 24  # of the U-Net's layers at half the size, then twice, three and four times that
     refine: int = 16  # channels of the layer that mends edges at full size; 0: none
     critic_width: int = 24
     best_of: int = 2  # samples of each clip; the terms that know the truth take the nearest, so that samples may differ
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
     perceptual: float = 1.0  # of one frame of each clip
-    flow: float = 0.1  # weight of the mean distance to the reference flow, px, where that explains the truth
+    flow: float = 1.0  # weight of the mean distance to the reference flow, px, where that explains the truth;
+    # a pixel counts in it by how far it moves, as most of them stand still, and every clip alike
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
-    warm_up: int = 1_800  # first steps without critics
+    warm_up: int = 2_400  # first steps without critics, and with one sample of each clip
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
@@ -83,36 +87,31 @@ class Composed(NamedTuple):
     invented: Tensor  # (N, 1, H, W), m
 
 
-class Encoder(nn.Module):
-    """One key frame, what the other one looks like moved onto it, and the motion: features at 1/8, 1/4 and 1/2."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        w, c = config.width, config.channels
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 4, 2, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(b, b, 3, padding=1), nn.LeakyReLU(0.2)
-            )
-            for a, b in ((11, w), (w, 2 * w), (2 * w, c))
-        )
-
-    def forward(self, seen: Float[Tensor, "b 11 h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        half = self.layers[0](seen)
-        quarter = self.layers[1](half)
-        return self.layers[2](quarter), quarter, half
+def _layers(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.LeakyReLU(0.1),
+    )
 
 
 class Generator(nn.Module):
-    """From two key frames and the flow between them to maps of motion at 16 times, and from those to frames."""
+    """From what is seen of 16 times to maps of motion at these times, and from those to frames.
+
+    The U-Net of Super SloMo's kind looks at each time alone; Li's latent video, which runs through all times and knows the noise,
+    is added at its bottom.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         w, c = config.width, config.channels
-        self.encoder = Encoder(config)
+        widths = (w, 2 * w, 3 * w, 4 * w)
+        self.down = nn.ModuleList(_layers(a, b, 2) for a, b in pairwise((SEEN, *widths)))
+        self.code = nn.Conv2d(4 * w, c, 1)
         self.latent = li.LatentGenerator(li.Config(noise=config.noise, channels=c, blocks=config.blocks))
-        self.at_quarter, self.at_half = nn.Conv2d(4 * w, c, 1), nn.Conv2d(2 * w, w, 1)
-        self.in_time = nn.Conv3d(c, c, 3, padding=1)
-        self.to_half, self.smooth = nn.Conv2d(c, w, 3, padding=1), nn.Conv2d(w, w, 3, padding=1)
+        self.drawn = nn.Conv3d(c, 4 * w, 3, padding=1)
+        self.up = nn.ModuleList(_layers(a + b, b) for a, b in pairwise(widths[::-1]))
         self.maps = nn.Conv2d(w, MAPS, 3, padding=1)
         nn.init.normal_(self.maps.weight, std=1e-3)  # it begins as DIS flow does
         nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
@@ -123,29 +122,21 @@ class Generator(nn.Module):
             nn.init.normal_(self.refine[2].weight, std=1e-3)  # type: ignore[arg-type]
             nn.init.zeros_(self.refine[2].bias)  # type: ignore[arg-type]
 
-    def forward(
-        self,
-        first: Float[Tensor, "b 3 h w"],
-        last: Float[Tensor, "b 3 h w"],
-        flow_se: Float[Tensor, "b 2 h w"],
-        flow_es: Float[Tensor, "b 2 h w"],
-        noise: Float[Tensor, "n d"],
-    ) -> Float[Tensor, "n 9 t h2 w2"]:
-        """Maps at half the size (sides are multiples of 8) and TIME times, from 0 to 1; row s * b + i is of pair i."""
-        samples = len(noise) // len(first)
-        start = torch.cat([first, last, warp(last, flow_se), flow_se / 16], 1)
-        end = torch.cat([last, first, warp(first, flow_es), flow_es / 16], 1)
-        code, quarter, half = self.encoder(torch.cat([start, end]))
-        z = self.latent(*(key.repeat(samples, 1, 1, 1) for key in code.chunk(2)), noise)  # (N, C, T, H/8, W/8)
-        quarter, half = (
-            merge(torch.cat(seen.chunk(2), 1)).repeat(samples, 1, 1, 1).repeat_interleave(li.TIME, 0)
-            for merge, seen in ((self.at_quarter, quarter), (self.at_half, half))
-        )
-        z = F.leaky_relu(z + self.in_time(z), 0.2)
-        x = F.interpolate(z.transpose(1, 2).flatten(0, 1), scale_factor=2.0) + quarter  # (N * T, C, H/4, W/4)
-        x = F.leaky_relu(self.to_half(F.leaky_relu(x, 0.2)), 0.2)
-        x = F.interpolate(x, scale_factor=2.0) + half
-        x = self.maps(F.leaky_relu(self.smooth(F.leaky_relu(x, 0.2)), 0.2))
+    def forward(self, seen: Float[Tensor, "b k t h w"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n m t h2 w2"]:
+        """Maps at half the size (sides are multiples of 16) and TIME times, from 0 to 1; row s * b + i is of pair i.
+
+        seen: SEEN planes at these times, see `_Pair.seen`.
+        """
+        b, samples = len(seen), len(noise) // len(seen)
+        x = seen.transpose(1, 2).flatten(0, 1)  # (B * T, SEEN, H, W)
+        levels = [x := down(x) for down in self.down]
+        start, end = (self.code(levels[-1].unflatten(0, (b, -1))[:, k]).repeat(samples, 1, 1, 1) for k in (0, -1))
+        z = self.drawn(self.latent(start, end, noise))  # (N, 4W, T, H/16, W/16)
+        *levels, x = (level.unflatten(0, (b, -1)).repeat(samples, 1, 1, 1, 1).flatten(0, 1) for level in levels)
+        x = x + LATENT * z.transpose(1, 2).flatten(0, 1)
+        for up, level in zip(self.up, levels[::-1], strict=True):
+            x = up(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
+        x = self.maps(x)
         return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
 
     def compose(
@@ -153,7 +144,7 @@ class Generator(nn.Module):
         first: Float[Tensor, "n c h w"],
         last: Float[Tensor, "n c h w"],
         base: Base,
-        maps: Float[Tensor, "n 9 h2 w2"],
+        maps: Float[Tensor, "n m h2 w2"],
         t: Float[Tensor, " n"],
         working: tuple[int, int],
     ) -> Composed:
@@ -162,13 +153,16 @@ class Generator(nn.Module):
         fine = base.flow_s.shape[-2:]
         drawn = F.interpolate(maps, fine, mode="bilinear")
         unit = REACH * maps.new_tensor([fine[1] / working[1], fine[0] / working[0]])[:, None, None]
-        flows = [base.flow_s + t * drawn[:, :2] * unit, base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
-        # Where DIS trusts neither, the nearer key frame counts more.
+        # DIS is noise where things move far: there the network draws all of the motion.
+        trust = (drawn[:, 9:] + 2).sigmoid()
+        flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
+        # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
-        share = (weight_s.log() - weight_e.log() + drawn[:, 4:5]).sigmoid()
+        nearer = ((1 - t) / t).log()
+        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust) + drawn[:, 4:5]).sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
         invented = (drawn[:, 5:6] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
-        picture = drawn[:, 6:].tanh()
+        picture = drawn[:, 6:9].tanh()
         size = first.shape[-2:]
         if tuple(size) != tuple(fine):
             scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
@@ -219,10 +213,11 @@ def _flow_to(flow: Float[Tensor, "b 2 h w"], size: tuple[int, int]) -> Float[Ten
 class Window:
     video: Tensor  # (B, 3, T, H, W), the truth
     keys: tuple[int, int]  # which of its frames are given; those between are drawn
-    pair: _Pair  # these key frames
+    working: tuple[int, int]
+    seen: Tensor  # (B, SEEN, TIME, H, W), see `_Pair`
     base: Base  # (B * K, ...), clip-major, of the K frames between
     known: tuple[Tensor, Tensor]  # the true flow from each of these to the key frames, (B * K, 2, H, W)
-    noise: Tensor  # (best_of * B, D)
+    noise: Tensor  # (S * B, D)
     looked_at: Tensor  # (2,) which of the K frames the image critic sees; VGG sees the first of them
     judged: bool  # False during the warm-up: no critics yet
 
@@ -264,8 +259,8 @@ class TweenAny(nn.Module):
             pair = self._measured(first[:, :3], last[:, :3])
             # The maps of all samples are small; frames are not, and are composed one after another.
             at_once = min(SAMPLES_AT_ONCE, max(1, 4 * PIXELS_AT_ONCE // first[0, 0].numel()))
-            parts = noise.split(at_once)
-            maps = [self.generator(*pair.seen, part.flatten(0, 1)) for part in parts]
+            parts, seen = noise.split(at_once), pair.seen()
+            maps = [self.generator(seen, part.flatten(0, 1)) for part in parts]
             for frame in frames:
                 t = ways[frame]
                 base = pair.base(t.item())
@@ -284,7 +279,7 @@ class TweenAny(nn.Module):
 
     def _measured(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> _Pair:
         size = first.shape[2], first.shape[3]
-        fine, working = _sides(size, self.config.fine), _sides(size, self.config.working, 8)
+        fine, working = _sides(size, self.config.fine), _sides(size, self.config.working, 16)
         small = resize(first, fine), resize(last, fine)
         flows = [estimate(a.cpu(), b.cpu()).to(first.device) for a, b in (small, small[::-1])]
         return _Pair(small, (flows[0], flows[1]), working)
@@ -308,20 +303,32 @@ class TweenAny(nn.Module):
         with torch.no_grad():
             keys = video[:, :, first], video[:, :, last]
             pair = self._measured(*keys)
+            seen = pair.seen()
             bases = zip(*(pair.base((k - first) / (last - first)) for k in inner), strict=True)
             base = Base(*(torch.stack(parts, 1).flatten(0, 1) for parts in bases))
             to_s, to_e = _chained(batch.flow[:, :2], first, last), _chained(batch.flow[:, 2:], last, first)
             known = tuple(torch.stack([to[k] for k in inner], 1).flatten(0, 1) for to in (to_s, to_e))
-        noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)])
-        looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
         judged = batch.step >= config.warm_up
-        yield Window(video, (first, last), pair, base, (known[0], known[1]), noise.to(video.device), looked_at, judged)
+        samples = range(config.best_of if judged else 1)
+        noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in samples])
+        looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
+        yield Window(
+            video,
+            (first, last),
+            pair.working,
+            seen,
+            base,
+            (known[0], known[1]),
+            noise.to(video.device),
+            looked_at,
+            judged,
+        )
 
     def forward(self, window: Window, carry: None) -> tuple[Composed, None]:
-        """The K frames between the key frames, (best_of * B * K, ...), sample-major, then by clips."""
+        """The K frames between the key frames, (S * B * K, ...), sample-major, then by clips."""
         (first, last), n = window.keys, len(window.noise)
         keys = window.video[:, :, first], window.video[:, :, last]
-        maps = self.generator(*window.pair.seen, window.noise)  # (N, 9, T, H/2, W/2)
+        maps = self.generator(window.seen, window.noise)  # (N, MAPS, T, H/2, W/2)
         t = torch.arange(1, last - first, device=maps.device) / (last - first)
         samples, each = n // len(keys[0]), len(t)
         key_s, key_e = (key.repeat_interleave(each, 0).repeat(samples, 1, 1, 1) for key in keys)
@@ -331,7 +338,7 @@ class TweenAny(nn.Module):
             Base(*(part.repeat(samples, 1, 1, 1) for part in window.base)),
             li.read_at(maps, t).transpose(1, 2).flatten(0, 1),
             t.repeat(n),
-            window.pair.working,
+            window.working,
         ), None
 
     def phases(self) -> list[Phase]:
@@ -341,12 +348,13 @@ class TweenAny(nn.Module):
         config, (first, last), video = self.config, window.keys, window.video
         b, each = len(video), last - first - 1
         truth = video[:, :, first + 1 : last]
-        drawn = out.frame.unflatten(0, (config.best_of, b, each)).transpose(2, 3)  # (best_of, B, 3, K, H, W)
+        samples = len(window.noise) // b
+        drawn = out.frame.unflatten(0, (samples, b, each)).transpose(2, 3)  # (S, B, 3, K, H, W)
         if phase == "critics" and not window.judged:
             return {}
         weight = 1 + config.motion * (truth - video.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
         nearest, which = ((drawn - truth).abs() * weight).mean((2, 3, 4, 5)).min(dim=0)  # (B,)
-        chosen = which * b + torch.arange(b, device=which.device)  # of best_of * B drawings
+        chosen = which * b + torch.arange(b, device=which.device)  # of S * B drawings
         # The critics see one sample of each clip, any: every one has to look real.
         seen = drawn.flatten(0, 1)[torch.arange(b, device=which.device)]
         shown = torch.cat([video[:, :, : first + 1], seen, video[:, :, last:]], 2)
@@ -360,7 +368,7 @@ class TweenAny(nn.Module):
 
         def of_chosen(part: Tensor) -> Tensor:
             """(B * K, ...), clip-major."""
-            return part.unflatten(0, (config.best_of * b, each))[chosen].flatten(0, 1)
+            return part.unflatten(0, (samples * b, each))[chosen].flatten(0, 1)
 
         terms = {"reconstruction": config.reconstruction * nearest.mean()}
         if config.invented:
@@ -370,9 +378,10 @@ class TweenAny(nn.Module):
             distances = []
             for k, flow, known in zip(window.keys, (out.flow_s, out.flow_e), window.known, strict=True):
                 key = video[:, :, k].repeat_interleave(each, 0)
-                sure = explained(key, frames, known)
-                apart = (of_chosen(flow) - known).abs().sum(1, keepdim=True)
-                distances.append((sure * apart).mean())
+                counts = explained(key, frames, known) * (0.05 + known.norm(dim=1, keepdim=True).clamp(max=8))
+                apart = counts * (of_chosen(flow) - known).abs().sum(1, keepdim=True)
+                apart, counts = (x.flatten(1).mean(1).unflatten(0, (b, each)).sum(1) for x in (apart, counts))
+                distances.append((apart / (counts + 0.05 * each)).mean())
             terms["flow"] = config.flow * torch.stack(distances).mean()
         if config.perceptual:
             one = window.looked_at[0]
@@ -411,12 +420,20 @@ class _Pair:
     flows: tuple[Tensor, Tensor]  # there and back, at the fine size
     working: tuple[int, int]
 
-    @property
-    def seen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the network sees, at the working size."""
-        first, last = (resize(key, self.working) for key in self.small)
-        there, back = (_flow_to(flow, self.working) for flow in self.flows)
-        return first, last, there, back
+    def seen(self) -> Float[Tensor, "b k t h w"]:
+        """What the network sees, at the working size and TIME times from 0 to 1."""
+        size = self.working
+        small = _Pair((resize(self.small[0], size), resize(self.small[1], size)), self._flows_at(size), size)
+        planes = []
+        for t in torch.linspace(0, 1, li.TIME).tolist():
+            base = small.base(t)
+            moved = [warp(key, flow) for key, flow in zip(small.small, base[:2], strict=True)]
+            time = torch.full_like(base.weight_s, t)
+            planes.append(torch.cat([*small.small, *moved, base.flow_s / 8, base.flow_e / 8, *base[2:], time], 1))
+        return torch.stack(planes, 2)
+
+    def _flows_at(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return _flow_to(self.flows[0], size), _flow_to(self.flows[1], size)
 
     def base(self, t: float) -> Base:
         return Base(*projected(*self.small, *self.flows, t))
