@@ -57,14 +57,16 @@ def test_a_pixel_is_composed_as_the_equation_says() -> None:
         torch.rand(1, 1, h, w, generator=chance(4)),
         torch.rand(1, 1, h, w, generator=chance(5)),
     )
-    maps = torch.randn(1, 9, 1, 1, generator=chance(6)).expand(1, 9, h // 2, w // 2)
+    maps = torch.randn(1, 10, 1, 1, generator=chance(6)).expand(1, 10, h // 2, w // 2)
     out = generator.compose(first, last, base, maps, torch.tensor([t]), (h, w))
-    ds, de, a, m, p = maps[0, :2, 0, 0], maps[0, 2:4, 0, 0], maps[0, 4, 0, 0], maps[0, 5, 0, 0], maps[0, 6:, 0, 0]
-    flow_s = base.flow_s + t * 4 * ds[:, None, None]
-    flow_e = base.flow_e + (1 - t) * 4 * de[:, None, None]
+    ds, de, a, m, p, g = maps[0, :, 0, 0].split([2, 2, 1, 1, 3, 1])
+    trust = torch.sigmoid(g + 2)
+    flow_s = trust * base.flow_s + t * 8 * ds[:, None, None]
+    flow_e = trust * base.flow_e + (1 - t) * 8 * de[:, None, None]
     torch.testing.assert_close(out.flow_s, flow_s)
     torch.testing.assert_close(out.flow_e, flow_e)
-    odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t) * a.exp()
+    odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t)
+    odds = odds**trust * ((1 - t) / t) ** (1 - trust) * a.exp()
     share = odds / (1 + odds)
     fused = share * warp(first, flow_s) + (1 - share) * warp(last, flow_e)
     invented = torch.sigmoid(m - 3) * min(1, 8 * t * (1 - t))
@@ -119,9 +121,9 @@ def test_maps_are_read_between_their_times() -> None:
 
 
 def test_sides_keep_their_aspect_and_are_never_enlarged() -> None:
-    assert _sides((720, 1280), 128, 8) == (72, 128)
-    assert _sides((64, 64), 128, 8) == (64, 64)
-    assert _sides((1000, 10), 128, 8) == (128, 8)
+    assert _sides((720, 1280), 128, 16) == (64, 128)
+    assert _sides((64, 64), 128, 16) == (64, 64)
+    assert _sides((1000, 10), 128, 16) == (128, 16)
     assert _sides((720, 1280), 320) == (180, 320)
 
 
@@ -135,7 +137,7 @@ def test_flow_is_chained_to_both_key_frames() -> None:
 
 
 def test_true_motion_costs_nothing_and_the_nearest_sample_counts() -> None:
-    drawer = model(best_of=2, invented=0.0, warm_up=1_000)
+    drawer = model(best_of=2, invented=0.0, warm_up=1)
     batch = sliding()
     (window,) = drawer.windows(replace(batch, step=1))
     out, _ = drawer(window, None)
@@ -147,8 +149,34 @@ def test_true_motion_costs_nothing_and_the_nearest_sample_counts() -> None:
         flow_e=torch.cat([window.known[1] + 9, window.known[1]]),
     )
     terms = drawer.losses("generator", window, perfect)
-    assert {name: term.item() for name, term in terms.items()} == {"reconstruction": 0, "flow": 0}
-    assert drawer.losses("critics", window, perfect) == {}
+    assert terms["reconstruction"] == 0 and terms["flow"] == 0
+    assert set(drawer.losses("critics", window, perfect)) == {"critic/video", "critic/image"}
+
+
+def test_the_warm_up_has_one_sample_and_no_critics() -> None:
+    drawer = model(best_of=2, warm_up=1_000)
+    (window,) = drawer.windows(replace(sliding(), step=999))
+    assert len(window.noise) == 2  # one of each clip
+    out, _ = drawer(window, None)
+    assert set(drawer.losses("generator", window, out)) == {"reconstruction", "invented", "flow"}
+    assert drawer.losses("critics", window, out) == {}
+
+
+def test_motion_counts_where_something_moves() -> None:
+    """Half of the picture slides by 4 px and half stands still: an error of the half that moves costs most."""
+    drawer = model(warm_up=1_000, flow=1.0)
+    batch = sliding(batch=1)
+    assert batch.flow is not None
+    batch.video[..., :16] = batch.video[:, :, :1, :, :16]
+    batch.flow[..., :16] = 0
+    (window,) = drawer.windows(replace(batch, step=1))
+    out, _ = drawer(window, None)
+    costs = []
+    for half in (slice(0, 16), slice(16, 32)):
+        flow_s, flow_e = window.known[0].clone(), window.known[1].clone()
+        flow_s[..., half] += 1
+        costs.append(drawer.losses("generator", window, out._replace(flow_s=flow_s, flow_e=flow_e))["flow"].item())
+    assert 0 < costs[0] < 0.1 * costs[1]
 
 
 def test_key_frames_are_the_ends_or_any_two() -> None:
