@@ -65,7 +65,8 @@ class Config:
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
-    warm_up: int = 2_400  # first steps without critics, and with one sample of each clip
+    motion_steps: int = 1_600  # first steps that learn the motion alone: what may fade or switch never learns to move
+    warm_up: int = 1_900  # first steps without critics, and with one sample of each clip
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
@@ -149,13 +150,10 @@ class Generator(nn.Module):
         working: tuple[int, int],
     ) -> Composed:
         """The frames at times t. maps are those of these times, in units of the working size (height, width)."""
-        t = t[:, None, None, None]
         fine = base.flow_s.shape[-2:]
         drawn = F.interpolate(maps, fine, mode="bilinear")
-        unit = REACH * maps.new_tensor([fine[1] / working[1], fine[0] / working[0]])[:, None, None]
-        # DIS is noise where things move far: there the network draws all of the motion.
-        trust = (drawn[:, 9:] + 2).sigmoid()
-        flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
+        flows, trust = self.moves(base, drawn, t, working)
+        t = t[:, None, None, None]
         # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
@@ -220,6 +218,7 @@ class Window:
     noise: Tensor  # (S * B, D)
     looked_at: Tensor  # (2,) which of the K frames the image critic sees; VGG sees the first of them
     judged: bool  # False during the warm-up: no critics yet
+    motion_alone: bool  # nothing is composed yet
 
 
 class TweenAny(nn.Module):
@@ -332,14 +331,13 @@ class TweenAny(nn.Module):
         t = torch.arange(1, last - first, device=maps.device) / (last - first)
         samples, each = n // len(keys[0]), len(t)
         key_s, key_e = (key.repeat_interleave(each, 0).repeat(samples, 1, 1, 1) for key in keys)
-        return self.generator.compose(
-            key_s,
-            key_e,
-            Base(*(part.repeat(samples, 1, 1, 1) for part in window.base)),
-            li.read_at(maps, t).transpose(1, 2).flatten(0, 1),
-            t.repeat(n),
-            window.working,
-        ), None
+        base = Base(*(part.repeat(samples, 1, 1, 1) for part in window.base))
+        drawn, times = li.read_at(maps, t).transpose(1, 2).flatten(0, 1), t.repeat(n)
+        if window.motion_alone:
+            fine = F.interpolate(drawn, base.flow_s.shape[-2:], mode="bilinear")
+            (flow_s, flow_e), _ = self.generator.moves(base, fine, times, window.working)
+            return Composed(drawn[:, :0], flow_s, flow_e, drawn[:, :0]), None
+        return self.generator.compose(key_s, key_e, base, drawn, times, window.working), None
 
     def phases(self) -> list[Phase]:
         return [Phase("critics", self.critics), Phase("generator", self.generator, ema=True)]
@@ -347,6 +345,8 @@ class TweenAny(nn.Module):
     def losses(self, phase: str, window: Window, out: Composed) -> dict[str, Tensor]:
         config, (first, last), video = self.config, window.keys, window.video
         b, each = len(video), last - first - 1
+        if window.motion_alone:
+            return {} if phase == "critics" else {"flow": config.flow * self._distance(window, out.flow_s, out.flow_e)}
         truth = video[:, :, first + 1 : last]
         samples = len(window.noise) // b
         drawn = out.frame.unflatten(0, (samples, b, each)).transpose(2, 3)  # (S, B, 3, K, H, W)
@@ -374,15 +374,7 @@ class TweenAny(nn.Module):
         if config.invented:
             terms["invented"] = config.invented * out.invented.mean()
         if config.flow:
-            frames = truth.transpose(1, 2).flatten(0, 1)
-            distances = []
-            for k, flow, known in zip(window.keys, (out.flow_s, out.flow_e), window.known, strict=True):
-                key = video[:, :, k].repeat_interleave(each, 0)
-                counts = explained(key, frames, known) * (0.05 + known.norm(dim=1, keepdim=True).clamp(max=8))
-                apart = counts * (of_chosen(flow) - known).abs().sum(1, keepdim=True)
-                apart, counts = (x.flatten(1).mean(1).unflatten(0, (b, each)).sum(1) for x in (apart, counts))
-                distances.append((apart / (counts + 0.05 * each)).mean())
-            terms["flow"] = config.flow * torch.stack(distances).mean()
+            terms["flow"] = config.flow * self._distance(window, of_chosen(out.flow_s), of_chosen(out.flow_e))
         if config.perceptual:
             one = window.looked_at[0]
             seen_true = truth[:, :, one]
@@ -400,6 +392,21 @@ class TweenAny(nn.Module):
                 config.feature_matching * torch.stack([F.l1_loss(*pair) for pair in pairs]).float().mean()
             )
         return terms
+
+    @staticmethod
+    def _distance(window: Window, flow_s: Tensor, flow_e: Tensor) -> Float[Tensor, ""]:
+        """Mean distance to the reference flow, px, where that explains the truth; for the flows of one drawing of each clip."""
+        (first, last), video = window.keys, window.video
+        b, each = len(video), last - first - 1
+        frames = video[:, :, first + 1 : last].transpose(1, 2).flatten(0, 1)
+        distances = []
+        for k, flow, known in zip(window.keys, (flow_s, flow_e), window.known, strict=True):
+            key = video[:, :, k].repeat_interleave(each, 0)
+            counts = explained(key, frames, known) * (0.05 + known.norm(dim=1, keepdim=True).clamp(max=8))
+            apart = counts * (flow - known).abs().sum(1, keepdim=True)
+            apart, counts = (x.flatten(1).mean(1).unflatten(0, (b, each)).sum(1) for x in (apart, counts))
+            distances.append((apart / (counts + 0.05 * each)).mean())
+        return torch.stack(distances).mean()
 
     def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
         frames = video[:, :, window.keys[0] + 1 + window.looked_at].transpose(1, 2).flatten(0, 1)

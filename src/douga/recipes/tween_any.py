@@ -19,10 +19,10 @@ def any_pictures() -> Experiment:
         Config(),
         data="mixture",
         batch=8,
-        steps=3_400,
+        steps=2_300,
         lr=1e-3,
         betas=(0.9, 0.999),  # at 0.5 the steps are so noisy at this rate that no motion is learned
-        halve_steps=1_200,
+        halve_steps=1_400,
         clip_norm=20.0,
         augment=("flip", "reverse", "colour"),
     )
@@ -38,6 +38,7 @@ def tiny() -> Experiment:
         refine=4,
         critic_width=4,
         perceptual=0.0,
+        motion_steps=0,
         warm_up=0,
     )
     return replace(
