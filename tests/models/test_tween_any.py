@@ -162,6 +162,22 @@ def test_the_warm_up_has_one_sample_and_no_critics() -> None:
     assert drawer.losses("critics", window, out) == {}
 
 
+def test_motion_is_learned_first_and_alone() -> None:
+    drawer = model(motion_steps=10, warm_up=20)
+    (window,) = drawer.windows(replace(sliding(), step=9))
+    out, _ = drawer(window, None)
+    terms = drawer.losses("generator", window, out)
+    assert set(terms) == {"flow"} and drawer.losses("critics", window, out) == {}
+    (later,) = drawer.windows(replace(sliding(), step=10))
+    assert "reconstruction" in drawer.losses("generator", later, drawer(later, None)[0])
+    # The same motion as when it is composed.
+    composed, _ = drawer(replace(window, motion_alone=False), None)
+    torch.testing.assert_close(out.flow_s, composed.flow_s)
+    torch.testing.assert_close(
+        terms["flow"], drawer.losses("generator", replace(window, motion_alone=False), composed)["flow"]
+    )
+
+
 def test_motion_counts_where_something_moves() -> None:
     """Half of the picture slides by 4 px and half stands still: an error of the half that moves costs most."""
     drawer = model(warm_up=1_000, flow=1.0)
