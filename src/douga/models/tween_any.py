@@ -181,6 +181,18 @@ class Generator(nn.Module):
             frame = torch.cat(bands, 2)
         return Composed(frame, flows[0], flows[1], invented)
 
+    @staticmethod
+    def moves(
+        base: Base, drawn: Float[Tensor, "n m h w"], t: Float[Tensor, " n"], working: tuple[int, int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The backward flows to both key frames, and how far DIS is trusted in them; drawn: maps at the fine size."""
+        t = t[:, None, None, None]
+        unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
+        # DIS is noise where things move far: there the network draws all of the motion.
+        trust = (drawn[:, 9:] + 2).sigmoid()
+        flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
+        return flows, trust
+
     def _laid(
         self, first: Tensor, last: Tensor, parts: list[Tensor], t: Tensor, top: int
     ) -> Float[Tensor, "n c h2 w2"]:
