@@ -333,6 +333,7 @@ class TweenAny(nn.Module):
             noise.to(video.device),
             looked_at,
             judged,
+            batch.step < config.motion_steps,
         )
 
     def forward(self, window: Window, carry: None) -> tuple[Composed, None]:
