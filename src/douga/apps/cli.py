@@ -246,6 +246,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="train by the clock")] = None,
     steps: Annotated[int | None, typer.Option(help="by default the recipe's own")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    init: Annotated[
+        str | None, typer.Option(metavar="WEIGHTS", help="a name or a file: weights of the same method to begin with")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="change a setting; may be repeated")
     ] = None,
@@ -288,6 +291,7 @@ def train(
                 steps=steps,
                 minutes=minutes,
                 resume=resume,
+                init=init,
                 settings=settings or (),
                 device=device,
                 compile=compile,

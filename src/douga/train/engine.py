@@ -269,6 +269,7 @@ def train(
     steps: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    init: Path | None = None,
     device: str = "auto",
     compile: bool = False,
     callbacks: Sequence[Callable[[Progress], None]] = (),
@@ -277,7 +278,8 @@ def train(
 
     preview: where the clips of the sample strips come from (a held-out split); without it, the training source.
     steps: stop at this step (default: the experiment's, or none where `minutes` is given). minutes: stop by the clock.
-    resume: go on from the run's checkpoint. Under torchrun every process calls this; the first one writes and
+    resume: go on from the run's checkpoint. init: released weights of the same method to begin with; its optimisers, its critics and
+        its count of steps begin anew. Under torchrun every process calls this; the first one writes and
         tells the callbacks.
     Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
     breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
@@ -293,8 +295,11 @@ def train(
         header = _resume(state, described, run)
         commits = [*header["provenance"]["commit"].split(", "), *commits]
         state.step, state.seconds = header["provenance"]["steps"], header["provenance"]["seconds"]
+        begun = header["provenance"].get("init")
     elif _checkpoints(run) or (run.exists() and any(run.iterdir()) and not (run / "experiment.json").exists()):
         raise ValueError(f"{run} holds something already: go on with --resume, or give another folder with --out")
+    else:
+        begun = _begin(state, init) if init else None
     loader = Loader(
         source,
         size=experiment.size,
@@ -327,7 +332,7 @@ def train(
         "precision": state.precision,
         "torch": torch.__version__,
         "commit": ", ".join(dict.fromkeys(commits)),
-    }
+    } | ({"init": begun} if begun else {})
     if compile:
         for phase in state.phases:
             phase.module.compile()
@@ -418,6 +423,23 @@ def train(
 def _checkpoints(run: Path) -> list[Path]:
     """Newest first."""
     return [path for path in (run / "checkpoint.safetensors", run / "previous.safetensors") if path.exists()]
+
+
+def _begin(state: Run, path: Path) -> dict[str, Any]:
+    """Take over released weights; returns what they were trained on."""
+    tensors, header = checkpoint.read(path, "release")
+    method = state.experiment.method
+    wanted = state.model.state_dict()
+    if header["method"] != method or any(
+        name not in wanted or value.shape != wanted[name].shape for name, value in tensors.items()
+    ):
+        raise ValueError(f"{path} does not fit: wanted are weights of {method} with the settings of this recipe")
+    state.restore({f"model/{name}": value for name, value in tensors.items()})
+    for phase in state.phases:
+        for name, mean in state.averages.get(phase.name, {}).items():
+            mean.copy_(phase.module.state_dict()[name])
+    told = header["provenance"]
+    return {name: told[name] for name in ("recipe", "data", "data_digest", "licence", "steps", "init") if name in told}
 
 
 def _resume(state: Run, described: dict[str, Any], run: Path) -> dict[str, Any]:
