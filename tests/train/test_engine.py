@@ -184,3 +184,20 @@ def test_averages_follow_the_weights(tiny: engine.Experiment, shapes: Any, tmp_p
     trained = {name[len("model/") :]: value for name, value in tensors_of(tmp_path / "run").items() if "model/" in name}
     drawing = {name: value for name, value in model.state_dict().items() if name.startswith("generator.")}
     assert drawing and all(torch.allclose(value, trained[name]) for name, value in drawing.items())
+
+
+def test_a_run_begins_with_other_weights_and_says_so(tiny: engine.Experiment, shapes: Any, tmp_path: Path) -> None:
+    first = engine.train(tiny, shapes, tmp_path / "first", steps=2)
+    begun = engine.train(replace(tiny, lr=0.0, seed=1), shapes, tmp_path / "begun", steps=1, init=first)
+    learned, kept = (checkpoint.read(path, "release")[0] for path in (first, begun))
+    parameters = [name for name in learned if name.endswith((".weight", ".bias"))]
+    assert parameters and all(torch.allclose(learned[name], kept[name]) for name in parameters)
+    engine.train(replace(tiny, lr=0.0, seed=1), shapes, tmp_path / "begun", steps=2, resume=True, init=first)
+    told = checkpoint.read_header(begun)["provenance"]
+    assert (told["steps"], told["init"]["steps"], told["init"]["recipe"]) == (2, 2, "inbetween/tiny")
+    wider = replace(tiny, model=replace(tiny.model, width=4))
+    with pytest.raises(ValueError, match="does not fit: wanted are weights of inbetween"):
+        engine.train(wider, shapes, tmp_path / "wider", steps=1, init=first)
+    assert not (tmp_path / "wider").exists()
+    with pytest.raises(ValueError, match="wanted is released weights"):
+        engine.train(tiny, shapes, tmp_path / "wrong", steps=1, init=tmp_path / "first" / "checkpoint.safetensors")

@@ -42,8 +42,9 @@ def train(
 
     recipe: a name of `douga list`. data: what `open_source` takes; None: the recipe's own.
     steps, minutes: when to stop, one or the other; None: the recipe's number of steps. resume: go on with the run in
-    `out`. init: weights of the same method that a new run begins with, a name or a file. settings: changes to the recipe, "model.channels=32". compile: let torch compile the model. out: the run's
-    folder, by default `run_folder(recipe)`. callbacks: called with the Progress after each step that is reported.
+    `out`. init: weights of the same method, a name or a file, that a new run begins with. settings: changes to the recipe,
+    "model.channels=32". compile: let torch compile the model. out: the run's folder, by default `run_folder(recipe)`.
+    callbacks: called with the Progress after each step that is reported.
     Ctrl-C leaves a checkpoint in `out` and raises KeyboardInterrupt. Raises ValueError for an unknown recipe, setting,
     source or device, or a run that is already there; FloatingPointError when the loss is no longer a number.
     """

@@ -278,9 +278,9 @@ def train(
 
     preview: where the clips of the sample strips come from (a held-out split); without it, the training source.
     steps: stop at this step (default: the experiment's, or none where `minutes` is given). minutes: stop by the clock.
-    resume: go on from the run's checkpoint. init: released weights of the same method to begin with; its optimisers, its critics and
-        its count of steps begin anew. Under torchrun every process calls this; the first one writes and
-        tells the callbacks.
+    resume: go on from the run's checkpoint. init: released weights of the same method that a new run begins with; optimisers,
+        what is not released (critics) and the count of steps begin as ever.
+    Under torchrun every process calls this; the first one writes and tells the callbacks.
     Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
     breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
     """
