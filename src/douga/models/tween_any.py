@@ -45,7 +45,6 @@ LATENT = 0.1  # so much Li's latent video counts at the bottom of the U-Net: at 
 CELL = 4  # px at working size: of so much are the places that are compared
 FARTHEST = 5  # cells, in x and in y, that a thing is looked for away from where it would be if it stood still
 MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
-WAY = 2  # and with them, beside what is drawn, the way from x_s to x_e that matching found (2)
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,6 @@ class Config:
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
     perceptual: float = 1.0  # of one frame of each clip
-    matching: float = (
-        0.5  # weight of the same distance of the ways that are found by matching, before anything is drawn
-    )
     flow: float = 1.0  # weight of the mean distance to the reference flow, px, where that explains the truth;
     # a pixel counts in it by how far it moves, as most of them stand still, and every clip alike
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
@@ -93,7 +89,6 @@ class Composed(NamedTuple):
     flow_s: Tensor  # (N, 2, H, W), px, at the pictures' size
     flow_e: Tensor
     invented: Tensor  # (N, 1, H, W), m
-    way: Tensor  # (N, 2, H2, W2), units as the maps', from x_s to x_e
 
 
 def _layers(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -118,8 +113,7 @@ class Generator(nn.Module):
         widths = (w, 2 * w, 3 * w, 4 * w)
         self.down = nn.ModuleList(_layers(a, b, 2) for a, b in pairwise((SEEN, *widths)))
         self.features = nn.Sequential(_layers(3, w, 2), _layers(w, config.features, 2))
-        self.sharpness = nn.Parameter(torch.tensor(2.3))  # log of what likeness counts when one way is to be chosen
-        self.matched = nn.Conv2d((2 * FARTHEST + 1) ** 2, 2 * w, 1)
+        self.matched = nn.Conv2d((2 * FARTHEST + 1) ** 2 + 2, 2 * w, 1)
         self.code = nn.Conv2d(4 * w, c, 1)
         self.latent = li.LatentGenerator(li.Config(noise=config.noise, channels=c, blocks=config.blocks))
         self.drawn = nn.Conv3d(c, 4 * w, 3, padding=1)
@@ -145,8 +139,7 @@ class Generator(nn.Module):
         for k, down in enumerate(self.down):
             x = down(x)
             if k == 1:
-                alike, way = self._compared(seen[:, :3, 0], seen[:, 3:6, 0])
-                x = x + self.matched(alike)
+                x = x + self.matched(self._compared(seen[:, :3, 0], seen[:, 3:6, 0]))
             levels.append(x)
         start, end = (self.code(levels[-1].unflatten(0, (b, -1))[:, k]).repeat(samples, 1, 1, 1) for k in (0, -1))
         z = self.drawn(self.latent(start, end, noise))  # (N, 4W, T, H/16, W/16)
@@ -154,27 +147,21 @@ class Generator(nn.Module):
         x = x + LATENT * z.transpose(1, 2).flatten(0, 1)
         for up, level in zip(self.up, levels[::-1], strict=True):
             x = up(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
-        x = self.maps(x).float()
-        way = F.interpolate(way, x.shape[2:], mode="bilinear").repeat(samples, 1, 1, 1)
-        found = (1 - _trust(x)) * way  # what DIS is not trusted with begins as the way that matching found
-        x = torch.cat([x[:, :2] - found, x[:, 2:4] + found, x[:, 4:], way], 1)
-        return x.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
+        x = self.maps(x)
+        return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
 
-    def _compared(
-        self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "n k h2 w2"], Float[Tensor, "n 2 h2 w2"]]:
-        """How alike both key frames are at the ends of straight ways through each place at each time, and the likely way.
+    def _compared(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n k h2 w2"]:
+        """How alike both key frames are at the ends of straight ways through each place at each time, (B * T, ...).
 
-        A bilateral cost volume (Park, Ko, Lee, Kim, BMBC, ECCV 2020), of whole cells. Rows are b * T + t; the way is in units.
+        A bilateral cost volume (Park, Ko, Lee, Kim, BMBC, ECCV 2020), of whole cells; last the mean of the likely ways.
         """
-        both = self.features(torch.cat([first, last])).float().unflatten(0, (2, -1))
-        a, b = F.normalize(both - both.mean((0, 3, 4), keepdim=True), dim=2)
+        a, b = F.normalize(self.features(torch.cat([first, last])).float(), dim=1).chunk(2)
         height, width = a.shape[2:]
         alike = a.flatten(2).transpose(1, 2) @ b.flatten(2)  # (B, H * W, H * W)
         pairs, inside, ways = _ways(height, width, alike.device)
         along = torch.where(inside, alike.flatten(1)[:, pairs], -1.0)  # (B, T, K, H * W)
-        likely = torch.einsum("btkp,kc->btcp", (self.sharpness.exp() * along).softmax(2), ways * (CELL / REACH))
-        return along.flatten(0, 1).unflatten(2, (height, width)), likely.flatten(0, 1).unflatten(2, (height, width))
+        likely = torch.einsum("btkp,kc->btcp", (10 * along).softmax(2), ways) / FARTHEST
+        return torch.cat([along, likely], 2).flatten(0, 1).unflatten(2, (height, width))
 
     def compose(
         self,
@@ -215,7 +202,7 @@ class Generator(nn.Module):
                 band = self._laid(first, last, [part[:, :, above:below] for part in laid], t, above)
                 bands.append(band[:, :, top - above :][:, :, :rows])
             frame = torch.cat(bands, 2)
-        return Composed(frame, flows[0], flows[1], invented, maps[:, MAPS:])
+        return Composed(frame, flows[0], flows[1], invented)
 
     @staticmethod
     def moves(
@@ -224,7 +211,8 @@ class Generator(nn.Module):
         """The backward flows to both key frames, and how far DIS is trusted in them; drawn: maps at the fine size."""
         t = t[:, None, None, None]
         unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
-        trust = _trust(drawn)
+        # DIS is noise where things move far: there the network draws all of the motion.
+        trust = (drawn[:, 9:] + 2).sigmoid()
         flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
         return flows, trust
 
@@ -262,11 +250,6 @@ def _ways(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
     end = y_to[..., :, None] * width + x_to[..., None, :]
     pairs = torch.where(both, (start * (height * width) + end).flatten(2), 0)
     return pairs.to(device), both.to(device), ways.float().to(device)
-
-
-def _trust(maps: Float[Tensor, "n m h w"]) -> Float[Tensor, "n 1 h w"]:
-    """In DIS: it is noise where things move far."""
-    return (maps[:, 9:10] + 2).sigmoid()
 
 
 def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
@@ -411,7 +394,7 @@ class TweenAny(nn.Module):
         if window.motion_alone:
             fine = F.interpolate(drawn, base.flow_s.shape[-2:], mode="bilinear")
             (flow_s, flow_e), _ = self.generator.moves(base, fine, times, window.working)
-            return Composed(drawn[:, :0], flow_s, flow_e, drawn[:, :0], drawn[:, MAPS:]), None
+            return Composed(drawn[:, :0], flow_s, flow_e, drawn[:, :0]), None
         return self.generator.compose(key_s, key_e, base, drawn, times, window.working), None
 
     def phases(self) -> list[Phase]:
@@ -421,7 +404,7 @@ class TweenAny(nn.Module):
         config, (first, last), video = self.config, window.keys, window.video
         b, each = len(video), last - first - 1
         if window.motion_alone:
-            return {} if phase == "critics" else self._of_motion(window, out.flow_s, out.flow_e, out.way)
+            return {} if phase == "critics" else {"flow": config.flow * self._distance(window, out.flow_s, out.flow_e)}
         truth = video[:, :, first + 1 : last]
         samples = len(window.noise) // b
         drawn = out.frame.unflatten(0, (samples, b, each)).transpose(2, 3)  # (S, B, 3, K, H, W)
@@ -449,7 +432,7 @@ class TweenAny(nn.Module):
         if config.invented:
             terms["invented"] = config.invented * out.invented.mean()
         if config.flow:
-            terms |= self._of_motion(window, of_chosen(out.flow_s), of_chosen(out.flow_e), of_chosen(out.way))
+            terms["flow"] = config.flow * self._distance(window, of_chosen(out.flow_s), of_chosen(out.flow_e))
         if config.perceptual:
             one = window.looked_at[0]
             seen_true = truth[:, :, one]
@@ -467,17 +450,6 @@ class TweenAny(nn.Module):
                 config.feature_matching * torch.stack([F.l1_loss(*pair) for pair in pairs]).float().mean()
             )
         return terms
-
-    def _of_motion(self, window: Window, flow_s: Tensor, flow_e: Tensor, way: Tensor) -> dict[str, Tensor]:
-        (first, last), size = window.keys, flow_s.shape[2:]
-        t = (torch.arange(1, last - first, device=way.device) / (last - first)).repeat(len(window.video))
-        px = REACH * way.new_tensor([size[1] / window.working[1], size[0] / window.working[0]])[:, None, None]
-        found = px * F.interpolate(way, size, mode="bilinear")
-        t = t[:, None, None, None]
-        return {
-            "flow": self.config.flow * self._distance(window, flow_s, flow_e),
-            "matching": self.config.matching * self._distance(window, -t * found, (1 - t) * found),
-        }
 
     @staticmethod
     def _distance(window: Window, flow_s: Tensor, flow_e: Tensor) -> Float[Tensor, ""]:
