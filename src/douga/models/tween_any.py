@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, NamedTuple, TypeAlias
 
@@ -42,8 +42,6 @@ HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
 LATENT = 0.1  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
-CELL = 4  # px at working size: of so much are the places that are compared
-FARTHEST = 5  # cells, in x and in y, that a thing is looked for away from where it would be if it stood still
 MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
 
 
@@ -56,7 +54,6 @@ class Config:
     channels: int = 64  # of the latent video
     blocks: int = 6  # of fusion, a third of them at each of 4, 8 and 16 time steps
     width: int = 24  # of the U-Net's layers at half the size, then twice, three and four times that
-    features: int = 32  # channels of what is compared of the key frames
     refine: int = 16  # channels of the layer that mends edges at full size; 0: none
     critic_width: int = 24
     best_of: int = 2  # samples of each clip; the terms that know the truth take the nearest, so that samples may differ
@@ -112,8 +109,6 @@ class Generator(nn.Module):
         w, c = config.width, config.channels
         widths = (w, 2 * w, 3 * w, 4 * w)
         self.down = nn.ModuleList(_layers(a, b, 2) for a, b in pairwise((SEEN, *widths)))
-        self.features = nn.Sequential(_layers(3, w, 2), _layers(w, config.features, 2))
-        self.matched = nn.Conv2d((2 * FARTHEST + 1) ** 2 + 2, 2 * w, 1)
         self.code = nn.Conv2d(4 * w, c, 1)
         self.latent = li.LatentGenerator(li.Config(noise=config.noise, channels=c, blocks=config.blocks))
         self.drawn = nn.Conv3d(c, 4 * w, 3, padding=1)
@@ -135,12 +130,7 @@ class Generator(nn.Module):
         """
         b, samples = len(seen), len(noise) // len(seen)
         x = seen.transpose(1, 2).flatten(0, 1)  # (B * T, SEEN, H, W)
-        levels = []
-        for k, down in enumerate(self.down):
-            x = down(x)
-            if k == 1:
-                x = x + self.matched(self._compared(seen[:, :3, 0], seen[:, 3:6, 0]))
-            levels.append(x)
+        levels = [x := down(x) for down in self.down]
         start, end = (self.code(levels[-1].unflatten(0, (b, -1))[:, k]).repeat(samples, 1, 1, 1) for k in (0, -1))
         z = self.drawn(self.latent(start, end, noise))  # (N, 4W, T, H/16, W/16)
         *levels, x = (level.unflatten(0, (b, -1)).repeat(samples, 1, 1, 1, 1).flatten(0, 1) for level in levels)
@@ -149,19 +139,6 @@ class Generator(nn.Module):
             x = up(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
         x = self.maps(x)
         return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
-
-    def _compared(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n k h2 w2"]:
-        """How alike both key frames are at the ends of straight ways through each place at each time, (B * T, ...).
-
-        A bilateral cost volume (Park, Ko, Lee, Kim, BMBC, ECCV 2020), of whole cells; last the mean of the likely ways.
-        """
-        a, b = F.normalize(self.features(torch.cat([first, last])).float(), dim=1).chunk(2)
-        height, width = a.shape[2:]
-        alike = a.flatten(2).transpose(1, 2) @ b.flatten(2)  # (B, H * W, H * W)
-        pairs, inside, ways = _ways(height, width, alike.device)
-        along = torch.where(inside, alike.flatten(1)[:, pairs], -1.0)  # (B, T, K, H * W)
-        likely = torch.einsum("btkp,kc->btcp", (10 * along).softmax(2), ways) / FARTHEST
-        return torch.cat([along, likely], 2).flatten(0, 1).unflatten(2, (height, width))
 
     def compose(
         self,
@@ -228,28 +205,6 @@ class Generator(nn.Module):
             seen = torch.cat([frame, moved[0][:, :3], moved[1][:, :3], invented], 1)
             frame = frame + self.refine(seen).float() * (4 * t * (1 - t))
         return torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1)
-
-
-@lru_cache(maxsize=4)
-def _ways(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The straight ways of whole cells through each of P places at each time.
-
-    Returns which pair of places, of P * P, each goes between, (T, K, P), whether both are in the picture, and the ways (K, 2), x
-    first.
-    """
-    reach = torch.arange(-FARTHEST, FARTHEST + 1)
-    ways = torch.cartesian_prod(reach, reach)
-    ends = []
-    for axis, n in ((0, width), (1, height)):
-        start = (torch.arange(n) - torch.linspace(0, 1, li.TIME)[:, None, None] * ways[:, axis, None]).round().long()
-        ends.append((start, start + ways[:, axis, None], n))  # (T, K, n) twice
-    (x, x_to, _), (y, y_to, _) = ends
-    inside = [((start >= 0) & (start < n) & (end >= 0) & (end < n)) for start, end, n in ends]
-    both = (inside[1][..., :, None] & inside[0][..., None, :]).flatten(2)
-    start = y[..., :, None] * width + x[..., None, :]
-    end = y_to[..., :, None] * width + x_to[..., None, :]
-    pairs = torch.where(both, (start * (height * width) + end).flatten(2), 0)
-    return pairs.to(device), both.to(device), ways.float().to(device)
 
 
 def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
