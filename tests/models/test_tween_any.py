@@ -60,13 +60,13 @@ def test_a_pixel_is_composed_as_the_equation_says() -> None:
     maps = torch.randn(1, 10, 1, 1, generator=chance(6)).expand(1, 10, h // 2, w // 2)
     out = generator.compose(first, last, base, maps, torch.tensor([t]), (h, w))
     ds, de, a, m, p, g = maps[0, :, 0, 0].split([2, 2, 1, 1, 3, 1])
-    trust = torch.sigmoid(g + 2)
+    trust = (1.4 * torch.sigmoid(g + 2) - 0.2).clamp(0, 1)
     flow_s = trust * base.flow_s + t * 8 * ds[:, None, None]
     flow_e = trust * base.flow_e + (1 - t) * 8 * de[:, None, None]
     torch.testing.assert_close(out.flow_s, flow_s)
     torch.testing.assert_close(out.flow_e, flow_e)
     odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t)
-    odds = odds**trust * ((1 - t) / t) ** (1 - trust) * a.exp()
+    odds = odds**trust * ((1 - t) / t) ** (1 - trust) * (8 * a).exp()
     share = odds / (1 + odds)
     fused = share * warp(first, flow_s) + (1 - share) * warp(last, flow_e)
     invented = torch.sigmoid(m - 3) * min(1, 8 * t * (1 - t))
@@ -137,7 +137,7 @@ def test_flow_is_chained_to_both_key_frames() -> None:
 
 
 def test_true_motion_costs_nothing_and_the_nearest_sample_counts() -> None:
-    drawer = model(best_of=2, invented=0.0, warm_up=1, motion_steps=0)
+    drawer = model(best_of=2, invented=0.0, warm_up=1)
     batch = sliding()
     (window,) = drawer.windows(replace(batch, step=1))
     out, _ = drawer(window, None)

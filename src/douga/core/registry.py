@@ -109,6 +109,7 @@ SOURCES = Table(
 RECIPES = Table(
     "recipe",
     {
+        "tween/motion": Row("douga.recipes.tween_any:motion", "its motion first and alone; tween/any begins with that"),
         "tween/any": Row("douga.recipes.tween_any:any_pictures", "for any pictures, for two CPU cores"),
         "tween/tiny": Row("douga.recipes.tween_any:tiny", "seconds on a CPU: for the tests"),
         "inbetween/paper": Row("douga.recipes.inbetween:paper", "Li et al. 2019, full size, the paper's settings"),

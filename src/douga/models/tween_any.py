@@ -42,6 +42,7 @@ HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
 LATENT = 0.1  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
+CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
 MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
 
 
@@ -65,8 +66,8 @@ class Config:
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
-    motion_steps: int = 1_600  # first steps that learn the motion alone: what may fade or switch never learns to move
-    warm_up: int = 1_900  # first steps without critics, and with one sample of each clip
+    motion_steps: int = 0  # first steps that learn the motion alone: what may fade or switch never learns to move
+    warm_up: int = 700  # first steps without critics, and with one sample of each clip
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
@@ -157,7 +158,7 @@ class Generator(nn.Module):
         # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
-        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust) + drawn[:, 4:5]).sigmoid()
+        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust) + CHOICE * drawn[:, 4:5]).sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
         invented = (drawn[:, 5:6] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
         picture = drawn[:, 6:9].tanh()
@@ -188,8 +189,9 @@ class Generator(nn.Module):
         """The backward flows to both key frames, and how far DIS is trusted in them; drawn: maps at the fine size."""
         t = t[:, None, None, None]
         unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
-        # DIS is noise where things move far: there the network draws all of the motion.
-        trust = (drawn[:, 9:] + 2).sigmoid()
+        # DIS is noise where things move far: there the network draws all of the motion. Where it is right its detail is finer
+        # than the maps, so that trust has to reach 1: at 0.95 of a flow of 20 px edges are seen twice.
+        trust = (1.4 * (drawn[:, 9:] + 2).sigmoid() - 0.2).clamp(0, 1)
         flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
         return flows, trust
 
