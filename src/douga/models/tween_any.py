@@ -41,7 +41,7 @@ PIXELS_AT_ONCE = 2**21
 HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
-LATENT = 0.1  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
+LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
 CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
 MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
 
@@ -57,7 +57,7 @@ class Config:
     width: int = 24  # of the U-Net's layers at half the size, then twice, three and four times that
     refine: int = 16  # channels of the layer that mends edges at full size; 0: none
     critic_width: int = 24
-    best_of: int = 2  # samples of each clip; the terms that know the truth take the nearest, so that samples may differ
+    best_of: int = 4  # noises tried for each clip; it is the one that moves nearest to the truth that learns from it
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
     perceptual: float = 1.0  # of one frame of each clip
@@ -229,7 +229,7 @@ class Window:
     seen: Tensor  # (B, SEEN, TIME, H, W), see `_Pair`
     base: Base  # (B * K, ...), clip-major, of the K frames between
     known: tuple[Tensor, Tensor]  # the true flow from each of these to the key frames, (B * K, 2, H, W)
-    noise: Tensor  # (S * B, D)
+    noise: Tensor  # (S * B, D), sample-major; one of each clip is drawn, see `TweenAny._nearest`
     looked_at: Tensor  # (2,) which of the K frames the image critic sees; VGG sees the first of them
     judged: bool  # False during the warm-up: no critics yet
     motion_alone: bool  # nothing is composed yet
@@ -321,9 +321,7 @@ class TweenAny(nn.Module):
             base = Base(*(torch.stack(parts, 1).flatten(0, 1) for parts in bases))
             to_s, to_e = _chained(batch.flow[:, :2], first, last), _chained(batch.flow[:, 2:], last, first)
             known = tuple(torch.stack([to[k] for k in inner], 1).flatten(0, 1) for to in (to_s, to_e))
-        judged = batch.step >= config.warm_up
-        samples = range(config.best_of if judged else 1)
-        noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in samples])
+        noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)])
         looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
         yield Window(
             video,
@@ -334,45 +332,57 @@ class TweenAny(nn.Module):
             (known[0], known[1]),
             noise.to(video.device),
             looked_at,
-            judged,
+            batch.step >= config.warm_up,
             batch.step < config.motion_steps,
         )
 
     def forward(self, window: Window, carry: None) -> tuple[Composed, None]:
-        """The K frames between the key frames, (S * B * K, ...), sample-major, then by clips."""
-        (first, last), n = window.keys, len(window.noise)
-        keys = window.video[:, :, first], window.video[:, :, last]
-        maps = self.generator(window.seen, window.noise)  # (N, MAPS, T, H/2, W/2)
-        t = torch.arange(1, last - first, device=maps.device) / (last - first)
-        samples, each = n // len(keys[0]), len(t)
-        key_s, key_e = (key.repeat_interleave(each, 0).repeat(samples, 1, 1, 1) for key in keys)
-        base = Base(*(part.repeat(samples, 1, 1, 1) for part in window.base))
-        drawn, times = li.read_at(maps, t).transpose(1, 2).flatten(0, 1), t.repeat(n)
+        """The K frames between the key frames, (B * K, ...), clip-major, of the noise that moves nearest to the truth."""
+        (first, last), b = window.keys, len(window.video)
+        noise = window.noise if len(window.noise) == b else self._nearest(window)
+        maps = self.generator(window.seen, noise)  # (B, MAPS, T, H/2, W/2)
+        drawn, times = self._read(window, maps)
         if window.motion_alone:
-            fine = F.interpolate(drawn, base.flow_s.shape[-2:], mode="bilinear")
-            (flow_s, flow_e), _ = self.generator.moves(base, fine, times, window.working)
+            flow_s, flow_e = self._moves(window, drawn, times)
             return Composed(drawn[:, :0], flow_s, flow_e, drawn[:, :0]), None
-        return self.generator.compose(key_s, key_e, base, drawn, times, window.working), None
+        key_s, key_e = (window.video[:, :, key].repeat_interleave(last - first - 1, 0) for key in (first, last))
+        return self.generator.compose(key_s, key_e, window.base, drawn, times, window.working), None
+
+    @torch.no_grad()
+    def _nearest(self, window: Window) -> Float[Tensor, "b d"]:
+        """So that other noises remain free to move otherwise (Li, Malik, Implicit Maximum Likelihood Estimation, 2018)."""
+        noises = window.noise.unflatten(0, (-1, len(window.video)))  # (S, B, D)
+        maps = self.generator(window.seen, window.noise).unflatten(0, noises.shape[:2])
+        away = [self._distance(window, *self._moves(window, *self._read(window, drawn))) for drawn in maps]
+        return noises[torch.stack(away).argmin(0), torch.arange(noises.shape[1], device=noises.device)]
+
+    def _read(
+        self, window: Window, maps: Float[Tensor, "b m t h w"]
+    ) -> tuple[Float[Tensor, "n m h w"], Float[Tensor, " n"]]:
+        """Maps of the frames between the key frames, (B * K, ...), and their times."""
+        first, last = window.keys
+        t = torch.arange(1, last - first, device=maps.device) / (last - first)
+        return li.read_at(maps, t).transpose(1, 2).flatten(0, 1), t.repeat(len(maps))
+
+    def _moves(self, window: Window, drawn: Float[Tensor, "n m h w"], times: Float[Tensor, " n"]) -> list[Tensor]:
+        fine = F.interpolate(drawn, window.base.flow_s.shape[-2:], mode="bilinear")
+        return self.generator.moves(window.base, fine, times, window.working)[0]
 
     def phases(self) -> list[Phase]:
         return [Phase("critics", self.critics), Phase("generator", self.generator, ema=True)]
 
     def losses(self, phase: str, window: Window, out: Composed) -> dict[str, Tensor]:
         config, (first, last), video = self.config, window.keys, window.video
-        b, each = len(video), last - first - 1
-        if window.motion_alone:
-            return {} if phase == "critics" else {"flow": config.flow * self._distance(window, out.flow_s, out.flow_e)}
-        truth = video[:, :, first + 1 : last]
-        samples = len(window.noise) // b
-        drawn = out.frame.unflatten(0, (samples, b, each)).transpose(2, 3)  # (S, B, 3, K, H, W)
-        if phase == "critics" and not window.judged:
+        if phase == "critics" and (window.motion_alone or not window.judged):
             return {}
-        weight = 1 + config.motion * (truth - video.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
-        nearest, which = ((drawn - truth).abs() * weight).mean((2, 3, 4, 5)).min(dim=0)  # (B,)
-        chosen = which * b + torch.arange(b, device=which.device)  # of S * B drawings
-        # The critics see one sample of each clip, any: every one has to look real.
-        seen = drawn.flatten(0, 1)[torch.arange(b, device=which.device)]
-        shown = torch.cat([video[:, :, : first + 1], seen, video[:, :, last:]], 2)
+        terms = (
+            {"flow": config.flow * self._distance(window, out.flow_s, out.flow_e).mean()} if phase != "critics" else {}
+        )
+        if window.motion_alone:
+            return terms
+        truth = video[:, :, first + 1 : last]
+        drawn = out.frame.unflatten(0, (len(video), -1)).transpose(1, 2)  # (B, 3, K, H, W)
+        shown = torch.cat([video[:, :, : first + 1], drawn, video[:, :, last:]], 2)
         if phase == "critics":
             judged_fake, _ = self._judge(shown.detach(), window)
             judged_true, _ = self._judge(video, window)
@@ -380,22 +390,13 @@ class TweenAny(nn.Module):
                 f"critic/{name}": F.softplus(-judged_true[name]).mean() + F.softplus(judged_fake[name]).mean()
                 for name in judged_fake
             }
-
-        def of_chosen(part: Tensor) -> Tensor:
-            """(B * K, ...), clip-major."""
-            return part.unflatten(0, (samples * b, each))[chosen].flatten(0, 1)
-
-        terms = {"reconstruction": config.reconstruction * nearest.mean()}
+        weight = 1 + config.motion * (truth - video.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
+        terms["reconstruction"] = config.reconstruction * ((drawn - truth).abs() * weight).mean()
         if config.invented:
             terms["invented"] = config.invented * out.invented.mean()
-        if config.flow:
-            terms["flow"] = config.flow * self._distance(window, of_chosen(out.flow_s), of_chosen(out.flow_e))
         if config.perceptual:
             one = window.looked_at[0]
-            seen_true = truth[:, :, one]
-            terms["perceptual"] = config.perceptual * self._perceptual(
-                drawn.flatten(0, 1)[chosen][:, :, one], seen_true
-            )
+            terms["perceptual"] = config.perceptual * self._perceptual(drawn[:, :, one], truth[:, :, one])
         if window.judged:
             judged, features = self._judge(shown, window)
             for name, logit in judged.items():
@@ -409,8 +410,8 @@ class TweenAny(nn.Module):
         return terms
 
     @staticmethod
-    def _distance(window: Window, flow_s: Tensor, flow_e: Tensor) -> Float[Tensor, ""]:
-        """Mean distance to the reference flow, px, where that explains the truth; for the flows of one drawing of each clip."""
+    def _distance(window: Window, flow_s: Tensor, flow_e: Tensor) -> Float[Tensor, " b"]:
+        """Of each clip the mean distance to the reference flow, px, where that explains the truth."""
         (first, last), video = window.keys, window.video
         b, each = len(video), last - first - 1
         frames = video[:, :, first + 1 : last].transpose(1, 2).flatten(0, 1)
@@ -420,8 +421,8 @@ class TweenAny(nn.Module):
             counts = explained(key, frames, known) * (0.05 + known.norm(dim=1, keepdim=True).clamp(max=8))
             apart = counts * (flow - known).abs().sum(1, keepdim=True)
             apart, counts = (x.flatten(1).mean(1).unflatten(0, (b, each)).sum(1) for x in (apart, counts))
-            distances.append((apart / (counts + 0.05 * each)).mean())
-        return torch.stack(distances).mean()
+            distances.append(apart / (counts + 0.05 * each))
+        return torch.stack(distances).mean(0)
 
     def _judge(self, video: Tensor, window: Window) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
         frames = video[:, :, window.keys[0] + 1 + window.looked_at].transpose(1, 2).flatten(0, 1)
