@@ -49,7 +49,7 @@ MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h 
 @dataclass(frozen=True)
 class Config:
     size: tuple[int, int] = (64, 64)  # (height, width) of the clips that it learns from, multiples of 16
-    working: int = 128  # px, the longer side at which motion is drawn; smaller pictures at their own size
+    working: int = 96  # px, the longer side at which motion is drawn; smaller pictures at their own size
     fine: int = 320  # px, the longer side at which flow is estimated and blended; then it is enlarged
     noise: int = 32
     channels: int = 64  # of the latent video
@@ -60,14 +60,14 @@ class Config:
     best_of: int = 4  # noises tried for each clip; it is the one that moves nearest to the truth that learns from it
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
-    perceptual: float = 1.0  # of one frame of each clip
+    perceptual: float = 10.0  # of one frame of each clip
     flow: float = 1.0  # weight of the mean distance to the reference flow, px, where that explains the truth;
     # a pixel counts in it by how far it moves, as most of them stand still, and every clip alike
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
     motion_steps: int = 0  # first steps that learn the motion alone: what may fade or switch never learns to move
-    warm_up: int = 700  # first steps without critics, and with one sample of each clip
+    warm_up: int = 900  # first steps without critics
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
