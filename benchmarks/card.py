@@ -16,6 +16,7 @@ import torch
 
 import douga
 from douga.api import open_source
+from douga.api.models import begun_with
 from douga.core.clip import Request
 from douga.core.config import to_dict
 from douga.core.registry import RECIPES, paper_of
@@ -162,6 +163,10 @@ def main() -> None:
         f"- **Training:** {made['steps']:,} steps of {experiment['batch']} clips = {made['clips_seen']:,} clips,"
         f" {made['seconds'] / 60:.0f} minutes on {made['threads']} CPU threads in {made['precision']}, torch {made['torch']},"
         f" commit {made['commit']}, finished {made['finished']}.",
+        *(
+            f"- **Begun with** {begun['steps']:,} steps of `{begun['recipe']}` on {begun['data']}."
+            for begun in begun_with(made)
+        ),
         f"- **{verdict}** with the {paper.steps:,} steps of {paper.batch} clips"
         f" of `{paper.name}`: this is {made['clips_seen'] / wanted:.2%} of that number of clips.",
         f"- **Rights:** {RIGHTS[data]}.",

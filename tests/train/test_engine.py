@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from douga.api.models import begun_with
 from douga.core.registry import RECIPES, SOURCES
 from douga.train import checkpoint, engine
 
@@ -194,7 +195,9 @@ def test_a_run_begins_with_other_weights_and_says_so(tiny: engine.Experiment, sh
     assert parameters and all(torch.allclose(learned[name], kept[name]) for name in parameters)
     engine.train(replace(tiny, lr=0.0, seed=1), shapes, tmp_path / "begun", steps=2, resume=True, init=first)
     told = checkpoint.read_header(begun)["provenance"]
-    assert (told["steps"], told["init"]["steps"], told["init"]["recipe"]) == (2, 2, "inbetween/tiny")
+    assert (told["steps"], [earlier["steps"] for earlier in begun_with(told)]) == (2, [2])
+    third = engine.train(tiny, shapes, tmp_path / "third", steps=1, init=begun)
+    assert [earlier["steps"] for earlier in begun_with(checkpoint.read_header(third)["provenance"])] == [2, 2]
     wider = replace(tiny, model=replace(tiny.model, width=4))
     with pytest.raises(ValueError, match="does not fit: wanted are weights of inbetween"):
         engine.train(wider, shapes, tmp_path / "wider", steps=1, init=first)

@@ -411,6 +411,7 @@ def _entry(label: str, spec: str | Path, task: str, size: tuple[int, int], devic
             "weights": known["sha256"],
             "recipe": provenance["recipe"],
             "clips_seen": provenance["clips_seen"],
+            "steps_before": sum(begun["steps"] for begun in models.begun_with(provenance)),
             "paper_clips": paper.steps * paper.batch if paper else None,
         }
     run, motion = known["sha256"][:8] if provenance else "", hasattr(drawer, "needs_flow")

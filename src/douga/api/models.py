@@ -58,6 +58,12 @@ def info(path: str | Path) -> dict[str, Any]:
     return {"file": str(path), "sha256": file_sha256(path), **size, **header}
 
 
+def begun_with(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+    """What weights were trained on before, where a run began with others: recipe, data, steps, ...; the latest first."""
+    begun = provenance.get("init")
+    return [begun, *begun_with(begun)] if begun else []
+
+
 def weights_get(name: str) -> Path:
     """Bring the weights of a network that metrics need ("i3d", "lpips-alex", ...) into DOUGA_CACHE/weights; returns the file."""
     from douga.nn.pretrained import fetch

@@ -194,7 +194,9 @@ def note(entry: Entry) -> str:
         return "" if entry.method == REAL else "not trained"
     percent = 100 * seen / wanted if wanted else 0
     share = f", {percent:{'.2g' if percent < 10 else '.0f'}}% of its paper recipe's" if wanted else ""
-    return f"{seen:,} clips seen{share}" + (" †" if wanted and seen < wanted / 10 else "")
+    before = entry.facts.get("steps_before", 0)
+    begun = f", begun with weights of {before:,} steps" if before else ""
+    return f"{seen:,} clips seen{share}{begun}" + (" †" if wanted and seen < wanted / 10 else "")
 
 
 TOO_LITTLE = "† trained on less than a tenth of what its recipe `paper` asks for: this is no judgement of the method."
