@@ -149,6 +149,16 @@ def test_the_truth_costs_nothing() -> None:
     assert set(drawer.losses("critics", window, perfect)) == {"critic/video", "critic/image"}
 
 
+def test_pixels_do_not_teach_motion() -> None:
+    drawer = model(flow=0.0)
+    (window,) = drawer.windows(sliding())
+    drawer.losses("generator", window, drawer(window, None)[0])["reconstruction"].backward()
+    taught = drawer.generator.maps.weight.grad
+    assert taught is not None
+    assert (taught[[0, 1, 2, 3, 9]] == 0).all()
+    assert (taught[4:9].flatten(1).norm(dim=1) > 0).all()
+
+
 def test_the_noise_that_moves_nearest_to_the_truth_is_drawn() -> None:
     drawer = model(best_of=3)
     torch.nn.init.normal_(drawer.generator.maps.weight, generator=chance())

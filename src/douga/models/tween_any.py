@@ -67,7 +67,7 @@ class Config:
     adversarial: float = 0.2
     feature_matching: float = 5.0
     motion_steps: int = 0  # first steps that learn the motion alone: what may fade or switch never learns to move
-    warm_up: int = 900  # first steps without critics
+    warm_up: int = 800  # first steps without critics
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )
@@ -158,7 +158,7 @@ class Generator(nn.Module):
         # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
-        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust) + CHOICE * drawn[:, 4:5]).sigmoid()
+        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 4:5]).sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
         invented = (drawn[:, 5:6] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
         picture = drawn[:, 6:9].tanh()
@@ -200,7 +200,8 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "n c h2 w2"]:
         """The equation, and what mends edges, for the rows from `top` on that the parts are of."""
         *flows, share, invented, picture = parts
-        moved = [warp(key, flow, top) for key, flow in zip((first, last), flows, strict=True)]
+        # Motion is learned from motion alone: to a loss of pixels fading is nearer than an arm that is almost where it should be.
+        moved = [warp(key, flow.detach(), top) for key, flow in zip((first, last), flows, strict=True)]
         fused = moved[1] + share * (moved[0] - moved[1])
         frame = fused[:, :3] + invented * (picture - fused[:, :3])
         if hasattr(self, "refine"):

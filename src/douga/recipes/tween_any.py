@@ -35,10 +35,10 @@ def any_pictures() -> Experiment:
         Config(),
         data="mixture",
         batch=8,
-        steps=1_400,
+        steps=1_200,
         lr=1e-3,
         betas=(0.9, 0.999),  # at 0.5 the steps are so noisy at this rate that no motion is learned
-        halve_steps=700,
+        halve_steps=600,
         clip_norm=20.0,
         augment=("flip", "reverse", "colour"),
     )
