@@ -43,7 +43,8 @@ REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
 LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
 CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
-MAPS = 10  # added to f_s (2) and f_e (2), to the logit of a, the logit of m, h (3), the logit of the trust in DIS
+MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
+FUSION = 5  # maps: what is added to the logit of a, the logit of m, h (3)
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ class Generator(nn.Module):
         self.latent = li.LatentGenerator(li.Config(noise=config.noise, channels=c, blocks=config.blocks))
         self.drawn = nn.Conv3d(c, 4 * w, 3, padding=1)
         self.up = nn.ModuleList(_layers(a + b, b) for a, b in pairwise(widths[::-1]))
-        self.maps = nn.Conv2d(w, MAPS, 3, padding=1)
-        nn.init.normal_(self.maps.weight, std=1e-3)  # it begins as DIS flow does
-        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        self.maps = nn.Conv2d(w, MOTION, 3, padding=1)
+        self.fuse = nn.Sequential(_layers(10, w, 2), _layers(w, w), nn.Conv2d(w, FUSION, 3, padding=1))
+        for last in (self.maps, self.fuse[2]):  # it begins as DIS flow does
+            nn.init.normal_(last.weight, std=1e-3)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         if config.refine:
             self.refine = nn.Sequential(
                 nn.Conv2d(10, config.refine, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(config.refine, 3, 3, padding=1)
@@ -129,6 +132,10 @@ class Generator(nn.Module):
 
         seen: SEEN planes at these times, see `_Pair.seen`.
         """
+        motion = self.motion(seen, noise)
+        return torch.cat([motion, self.fusion(seen, motion)], 1)
+
+    def motion(self, seen: Float[Tensor, "b k t h w"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n 5 t h2 w2"]:
         b, samples = len(seen), len(noise) // len(seen)
         x = seen.transpose(1, 2).flatten(0, 1)  # (B * T, SEEN, H, W)
         levels = [x := down(x) for down in self.down]
@@ -140,6 +147,20 @@ class Generator(nn.Module):
             x = up(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
         x = self.maps(x)
         return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
+
+    def fusion(
+        self, seen: Float[Tensor, "b k t h w"], motion: Float[Tensor, "n 5 t h2 w2"]
+    ) -> Float[Tensor, "n 5 t h2 w2"]:
+        """From the key frames as this motion moves them, which is not taught by it: see `_laid`."""
+        size = seen.shape[-2:]
+        planes = seen.repeat(len(motion) // len(seen), 1, 1, 1, 1).transpose(1, 2).flatten(0, 1)  # (N * T, SEEN, H, W)
+        keys, _, flows, weights, time = planes.split([6, 6, 4, 2, 1], 1)
+        base = Base(*(8 * flows).chunk(2, 1), *weights.chunk(2, 1))
+        drawn = F.interpolate(motion.detach().transpose(1, 2).flatten(0, 1), size, mode="bilinear")
+        flows, trust = self.moves(base, drawn, time[:, 0, 0, 0], (size[0], size[1]))
+        moved = [warp(key, flow) for key, flow in zip(keys.chunk(2, 1), flows, strict=True)]
+        x = self.fuse(torch.cat([*moved, weights, trust, time], 1))
+        return x.float().unflatten(0, (len(motion), li.TIME)).transpose(1, 2)
 
     def compose(
         self,
@@ -158,10 +179,10 @@ class Generator(nn.Module):
         # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
-        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 4:5]).sigmoid()
+        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 5:6]).sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
-        invented = (drawn[:, 5:6] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
-        picture = drawn[:, 6:9].tanh()
+        invented = (drawn[:, 6:7] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
+        picture = drawn[:, 7:].tanh()
         size = first.shape[-2:]
         if tuple(size) != tuple(fine):
             scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
@@ -191,7 +212,7 @@ class Generator(nn.Module):
         unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
         # DIS is noise where things move far: there the network draws all of the motion. Where it is right its detail is finer
         # than the maps, so that trust has to reach 1: at 0.95 of a flow of 20 px edges are seen twice.
-        trust = (1.4 * (drawn[:, 9:] + 2).sigmoid() - 0.2).clamp(0, 1)
+        trust = (1.4 * (drawn[:, 4:5] + 2).sigmoid() - 0.2).clamp(0, 1)
         flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
         return flows, trust
 
@@ -341,7 +362,7 @@ class TweenAny(nn.Module):
         """The K frames between the key frames, (B * K, ...), clip-major, of the noise that moves nearest to the truth."""
         (first, last), b = window.keys, len(window.video)
         noise = window.noise if len(window.noise) == b else self._nearest(window)
-        maps = self.generator(window.seen, noise)  # (B, MAPS, T, H/2, W/2)
+        maps = (self.generator.motion if window.motion_alone else self.generator)(window.seen, noise)
         drawn, times = self._read(window, maps)
         if window.motion_alone:
             flow_s, flow_e = self._moves(window, drawn, times)
@@ -353,7 +374,7 @@ class TweenAny(nn.Module):
     def _nearest(self, window: Window) -> Float[Tensor, "b d"]:
         """So that other noises remain free to move otherwise (Li, Malik, Implicit Maximum Likelihood Estimation, 2018)."""
         noises = window.noise.unflatten(0, (-1, len(window.video)))  # (S, B, D)
-        maps = self.generator(window.seen, window.noise).unflatten(0, noises.shape[:2])
+        maps = self.generator.motion(window.seen, window.noise).unflatten(0, noises.shape[:2])
         away = [self._distance(window, *self._moves(window, *self._read(window, drawn))) for drawn in maps]
         return noises[torch.stack(away).argmin(0), torch.arange(noises.shape[1], device=noises.device)]
 
