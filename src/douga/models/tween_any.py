@@ -68,7 +68,7 @@ class Config:
     adversarial: float = 0.2
     feature_matching: float = 5.0
     motion_steps: int = 0  # first steps that learn the motion alone: what may fade or switch never learns to move
-    warm_up: int = 800  # first steps without critics
+    warm_up: int = 600  # first steps without critics
     all_frames: float = (
         0.5  # share of the steps in which only the first and the last frame are key frames; else any two
     )

@@ -35,7 +35,7 @@ def any_pictures() -> Experiment:
         Config(),
         data="mixture",
         batch=8,
-        steps=1_200,
+        steps=1_000,
         lr=1e-3,
         betas=(0.9, 0.999),  # at 0.5 the steps are so noisy at this rate that no motion is learned
         halve_steps=600,
