@@ -44,6 +44,7 @@ SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each),
 LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
 CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
+MODES = 4  # of the noise that move things out of their way at once: deep in the network noise is soon got rid of
 FUSION = 5  # maps: what is added to the logit of a, the logit of m, h (3)
 
 
@@ -116,6 +117,8 @@ class Generator(nn.Module):
         self.drawn = nn.Conv3d(c, 4 * w, 3, padding=1)
         self.up = nn.ModuleList(_layers(a + b, b) for a, b in pairwise(widths[::-1]))
         self.maps = nn.Conv2d(w, MOTION, 3, padding=1)
+        self.modes = nn.Conv2d(w, 2 * MODES, 3, padding=1)
+        nn.init.normal_(self.modes.weight, std=1e-2)
         self.fuse = nn.Sequential(_layers(10, w, 2), _layers(w, w), nn.Conv2d(w, FUSION, 3, padding=1))
         for last in (self.maps, self.fuse[2]):  # it begins as DIS flow does
             nn.init.normal_(last.weight, std=1e-3)  # type: ignore[arg-type]
@@ -145,8 +148,12 @@ class Generator(nn.Module):
         x = x + LATENT * z.transpose(1, 2).flatten(0, 1)
         for up, level in zip(self.up, levels[::-1], strict=True):
             x = up(torch.cat([F.interpolate(x, scale_factor=2.0), level], 1))
-        x = self.maps(x)
-        return x.float().unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
+        maps, modes = self.maps(x).float(), self.modes(x).float().unflatten(1, (MODES, 2))
+        t = torch.linspace(0, 1, li.TIME, device=x.device).repeat(len(noise))[:, None, None, None]
+        aside = (modes * noise[:, :MODES].repeat_interleave(li.TIME, 0)[:, :, None, None, None]).sum(1)
+        # Where a thing is elsewhere at time t, both flows lead there from elsewhere: by t (1 - t) aside, see `moves`.
+        maps = torch.cat([maps[:, :2] + (1 - t) * aside, maps[:, 2:4] + t * aside, maps[:, 4:]], 1)
+        return maps.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
 
     def fusion(
         self, seen: Float[Tensor, "b k t h w"], motion: Float[Tensor, "n 5 t h2 w2"]
