@@ -173,6 +173,26 @@ def test_the_noise_that_moves_nearest_to_the_truth_is_drawn() -> None:
     torch.testing.assert_close(drawer._distance(window, out.flow_s, out.flow_e), away.min(0).values)
 
 
+def test_noise_moves_things_aside_the_same_way_in_both_flows() -> None:
+    drawer = model()
+    for last in (drawer.generator.maps, drawer.generator.drawn):  # else nothing but the modes knows the noise
+        torch.nn.init.zeros_(last.weight)
+    (window,) = drawer.windows(sliding(batch=1))
+    noise = torch.zeros(2, CONFIG.noise)
+    noise[1, 2] = 1.0
+    plain, aside = drawer.generator.motion(window.seen, noise)  # (5, T, H, W)
+    flows = []
+    for k, t in enumerate(torch.linspace(0, 1, 16).tolist()):
+        base = Base(*torch.zeros(2, 1, 2, 16, 16), *torch.ones(2, 1, 1, 16, 16))
+        both = [
+            drawer.generator.moves(base, maps[None, :, k], torch.tensor([t]), (16, 16))[0] for maps in (plain, aside)
+        ]
+        flows.append([there - here for here, there in zip(*both, strict=True)])
+        torch.testing.assert_close(*flows[-1])
+    assert flows[0][0].abs().max() == 0 and flows[15][0].abs().max() < 1e-6  # key frames stay
+    assert flows[7][0].abs().max() > 1e-3
+
+
 def test_the_warm_up_has_no_critics() -> None:
     drawer = model(warm_up=1_000)
     (window,) = drawer.windows(replace(sliding(), step=999))
