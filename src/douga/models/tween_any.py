@@ -151,6 +151,12 @@ class Generator(nn.Module):
         maps, modes = self.maps(x).float(), self.modes(x).float().unflatten(1, (MODES, 2))
         t = torch.linspace(0, 1, li.TIME, device=x.device).repeat(len(noise))[:, None, None, None]
         aside = (modes * noise[:, :MODES].repeat_interleave(li.TIME, 0)[:, :, None, None, None]).sum(1)
+        # The further a thing moves, the less is known of where it is on its way; what stands still stays.
+        base_s, base_e = F.avg_pool2d(seen[:, 12:16].transpose(1, 2).flatten(0, 1).repeat(samples, 1, 1, 1), 2).chunk(
+            2, 1
+        )
+        way = _trust(maps) * (base_e - base_s) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
+        aside = aside * way.norm(dim=1, keepdim=True).detach()
         # Where a thing is elsewhere at time t, both flows lead there from elsewhere: by t (1 - t) aside, see `moves`.
         maps = torch.cat([maps[:, :2] + (1 - t) * aside, maps[:, 2:4] + t * aside, maps[:, 4:]], 1)
         return maps.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
@@ -217,9 +223,7 @@ class Generator(nn.Module):
         """The backward flows to both key frames, and how far DIS is trusted in them; drawn: maps at the fine size."""
         t = t[:, None, None, None]
         unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
-        # DIS is noise where things move far: there the network draws all of the motion. Where it is right its detail is finer
-        # than the maps, so that trust has to reach 1: at 0.95 of a flow of 20 px edges are seen twice.
-        trust = (1.4 * (drawn[:, 4:5] + 2).sigmoid() - 0.2).clamp(0, 1)
+        trust = _trust(drawn)
         flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
         return flows, trust
 
@@ -236,6 +240,15 @@ class Generator(nn.Module):
             seen = torch.cat([frame, moved[0][:, :3], moved[1][:, :3], invented], 1)
             frame = frame + self.refine(seen).float() * (4 * t * (1 - t))
         return torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1)
+
+
+def _trust(maps: Float[Tensor, "n m h w"]) -> Float[Tensor, "n 1 h w"]:
+    """How far DIS is trusted, 0 to 1. It is noise where things move far: there the network draws all of the motion.
+
+    Where DIS is right its detail is finer than the maps, so that trust has to reach 1: at 0.95 of a flow of 20 px edges are
+    seen twice.
+    """
+    return (1.4 * (maps[:, 4:5] + 2).sigmoid() - 0.2).clamp(0, 1)
 
 
 def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int, int]:
