@@ -45,6 +45,7 @@ LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 
 CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
 MODES = 4  # of the noise that move things out of their way at once: deep in the network noise is soon got rid of
+LEAST = 0.5  # of that the first pixel, at working size and half of the way, is left out: it would unsettle what is well known
 FUSION = 5  # maps: what is added to the logit of a, the logit of m, h (3)
 
 
@@ -157,6 +158,7 @@ class Generator(nn.Module):
         )
         way = _trust(maps) * (base_e - base_s) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
         aside = aside * way.norm(dim=1, keepdim=True).detach()
+        aside = aside * (1 - LEAST / aside.norm(dim=1, keepdim=True).clamp(min=LEAST))
         # Where a thing is elsewhere at time t, both flows lead there from elsewhere: by t (1 - t) aside, see `moves`.
         maps = torch.cat([maps[:, :2] + (1 - t) * aside, maps[:, 2:4] + t * aside, maps[:, 4:]], 1)
         return maps.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
