@@ -150,6 +150,11 @@ def main() -> None:
     clips = "; ".join(f"`{video.strip('-')}` from frame {start}" for video, start in places)
     shown = "" if every == 1 else f"; one frame in {every} is shown"
     verdict = "Trained too little to compare" if made["clips_seen"] < wanted / 2 else "To compare"
+    begun = begun_with(made)  # who has begun with other weights has no budget to compare
+    budget = (
+        f"- **{verdict}** with the {paper.steps:,} steps of {paper.batch} clips"
+        f" of `{paper.name}`: this is {made['clips_seen'] / wanted:.2%} of that number of clips."
+    )
     lines = [
         f"# {name}",
         "",
@@ -163,12 +168,8 @@ def main() -> None:
         f"- **Training:** {made['steps']:,} steps of {experiment['batch']} clips = {made['clips_seen']:,} clips,"
         f" {made['seconds'] / 60:.0f} minutes on {made['threads']} CPU threads in {made['precision']}, torch {made['torch']},"
         f" commit {made['commit']}, finished {made['finished']}.",
-        *(
-            f"- **Begun with** {begun['steps']:,} steps of `{begun['recipe']}` on {begun['data']}."
-            for begun in begun_with(made)
-        ),
-        f"- **{verdict}** with the {paper.steps:,} steps of {paper.batch} clips"
-        f" of `{paper.name}`: this is {made['clips_seen'] / wanted:.2%} of that number of clips.",
+        *(f"- **Begun with** {one['steps']:,} steps of `{one['recipe']}` on {one['data']}." for one in begun),
+        *([] if begun else [budget]),
         f"- **Rights:** {RIGHTS[data]}.",
         "",
         f"## What it draws for {UNSEEN[data]} that it has never seen",

@@ -188,15 +188,15 @@ def _resampled(
 
 
 def note(entry: Entry) -> str:
-    """How much a method has seen, against its recipe `paper`, where that is known."""
+    """How much a method has seen, against its recipe `paper`, where that is known and all was seen in one run."""
     seen, wanted = entry.facts.get("clips_seen"), entry.facts.get("paper_clips")
     if seen is None:
         return "" if entry.method == REAL else "not trained"
+    if before := entry.facts.get("steps_before"):
+        return f"{seen:,} clips seen, begun with weights of {before:,} steps"
     percent = 100 * seen / wanted if wanted else 0
     share = f", {percent:{'.2g' if percent < 10 else '.0f'}}% of its paper recipe's" if wanted else ""
-    before = entry.facts.get("steps_before", 0)
-    begun = f", begun with weights of {before:,} steps" if before else ""
-    return f"{seen:,} clips seen{share}{begun}" + (" †" if wanted and seen < wanted / 10 else "")
+    return f"{seen:,} clips seen{share}" + (" †" if wanted and seen < wanted / 10 else "")
 
 
 TOO_LITTLE = "† trained on less than a tenth of what its recipe `paper` asks for: this is no judgement of the method."
