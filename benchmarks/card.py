@@ -37,7 +37,7 @@ CLIPS = {  # of the data that the weights were trained on: split, [(video, first
     ),
     "teapot": ("test-long", [(f"-test-long-{index:04}", 0) for index in range(4)]),
     "blocks": ("test", [(f"blocks-test-{index:06}", 0) for index in (3, 11, 19, 27)]),
-    "mixture": (
+    "clips": (
         "test",
         [
             ("person07_jumping_jack", 6),
@@ -50,12 +50,12 @@ CLIPS = {  # of the data that the weights were trained on: split, [(video, first
     "faces": ("test", [("d6", 0), ("d6", 90)]),
     "pose": ("test", [("dance", 20), ("dance", 150)]),
 }
-SHOWN = {"mixture": (96, 128)}  # (height, width), where the weights draw at any
+SHOWN = {"clips": (96, 128)}  # (height, width), where the weights draw at any
 UNSEEN = {
     "weizmann": "persons",
     "teapot": "places",
     "blocks": "worlds",
-    "mixture": "videos",
+    "clips": "videos",
     "cityscapes": "streets",
     "faces": "moments of this face",
     "pose": "moments of this dance",
@@ -64,7 +64,7 @@ KEPT_APART = {
     "weizmann": "split train (persons 1-6, mirrored copies with their person); persons 7 and 8 were never trained on",
     "teapot": "split train; the test's places are others of the same range",
     "blocks": "split train; the test's worlds are others, drawn by the same program",
-    "mixture": "split train; a third of the videos of each set was never trained on (Weizmann, KTH, Cityscapes: their own test"
+    "clips": "split train; a third of the videos of each set was never trained on (Weizmann, KTH, Cityscapes: their own test"
     " split; of a single video its last fifth), nor were stills of them",
     "cityscapes": "split train (sequences 0-3 of 30 frames); sequence 4 was never trained on",
     "faces": "one clip of one face: the first 840 frames; its last 148 were never trained on",
@@ -74,7 +74,7 @@ RIGHTS = {
     "weizmann": "the weights are Apache-2.0; the training data is for research use",
     "teapot": "the weights are Apache-2.0; the pictures are rendered from free numbers",
     "blocks": "the weights are Apache-2.0; the pictures are drawn from a formula",
-    "mixture": "the weights are Apache-2.0; most of the training data is for research use",
+    "clips": "the weights are Apache-2.0; most of the training data is for research use",
     "cityscapes": "the weights are for research use, as Cityscapes is (Cordts et al., CVPR 2016)",
     "faces": "the weights are for research use; the rights in the video of this face are not stated",
     "pose": "the weights are Apache-2.0; the video comes with a package under GPL-3",
@@ -91,7 +91,7 @@ FIGURES = {
     "teapot": "Beside methods that move pixels: [vae-teapot.md](../../benchmarks/results/vae-teapot.md).",
     "blocks": "Beside the other methods, under one protocol: [paint-blocks.md](../../benchmarks/results/paint-blocks.md);"
     " long videos, swapped classes and speed: [paint.md](../../benchmarks/results/paint.md).",
-    "mixture": "On real video at its own size, beside flow and RIFE, and how fast:"
+    "clips": "On real video at its own size, beside flow and RIFE, and how fast:"
     " [tween_real.md](../../benchmarks/results/tween_real.md). Beside the methods that draw at 64x64:"
     " [Weizmann](../../benchmarks/results/inbetweeners-weizmann.md), [KTH](../../benchmarks/results/inbetweeners-kth14.md).",
 }

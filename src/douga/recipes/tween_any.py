@@ -2,10 +2,10 @@
 
     douga train tween/motion --data weizmann --steps 1600 --out A    # few kinds of motion on a still ground: it takes off
     douga train tween/motion --data clips:FOLDER --init A/weights.safetensors --out B
-    douga train tween/any --data mixture:FOLDER --init B/weights.safetensors
+    douga train tween/any --data clips:FOLDER --init B/weights.safetensors
 
 motion   the flow term alone.
-any      for any pictures, on everything at hand; two CPU cores.
+any      for any pictures, on all clips at hand; two CPU cores. `mixture` has synthetic motion too, and fewer people.
 tiny     seconds on a CPU; draws nothing worth a look.
 """
 
@@ -22,7 +22,6 @@ def motion() -> Experiment:
         any_pictures(),
         name="tween/motion",
         model=Config(motion_steps=10**9),
-        data="clips",
         steps=1_600,
         halve_steps=3_000,
     )
@@ -33,7 +32,7 @@ def any_pictures() -> Experiment:
         "tween/any",
         "tween-any",
         Config(),
-        data="mixture",
+        data="clips",
         batch=8,
         steps=1_000,
         lr=1e-3,
