@@ -12,9 +12,9 @@ from douga.baselines.flow import Flow
 from douga.core.clip import Batch, Request
 from douga.models import tween_any
 from douga.models.inbetween_gan import read_at
-from douga.models.tween_any import Base, Config, TweenAny, _chained, _sides
+from douga.models.tween_any import Base, Config, TweenAny, _sides
 from douga.recipes.tween_any import tiny
-from douga.video.ops import warp
+from douga.video.ops import chained_to, warp
 
 CONFIG = tiny().model
 
@@ -130,7 +130,7 @@ def test_sides_keep_their_aspect_and_are_never_enlarged() -> None:
 def test_flow_is_chained_to_both_key_frames() -> None:
     flow = sliding().flow
     assert flow is not None
-    to_first, to_last = _chained(flow[:, :2], 2, 9), _chained(flow[:, 2:], 9, 2)
+    to_first, to_last = chained_to(flow[:, :2], 2, 9), chained_to(flow[:, 2:], 9, 2)
     for k in range(3, 9):
         torch.testing.assert_close(to_first[k][:, 0, :, :], torch.full((2, 32, 32), 2.0 - k))
         torch.testing.assert_close(to_last[k][:, 0, :, :], torch.full((2, 32, 32), 9.0 - k))
@@ -179,7 +179,7 @@ def test_noise_moves_things_aside_the_same_way_in_both_flows() -> None:
         torch.nn.init.zeros_(last.weight)
     (window,) = drawer.windows(sliding(batch=1))
     noise = torch.zeros(2, CONFIG.noise)
-    noise[1, 2] = 1.0
+    noise[1, 2] = 100.0  # far enough to count
     plain, aside = drawer.generator.motion(window.seen, noise)  # (5, T, H, W)
     flows = []
     for k, t in enumerate(torch.linspace(0, 1, 16).tolist()):

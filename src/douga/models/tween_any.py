@@ -33,7 +33,7 @@ from douga.core.contracts import Phase
 from douga.models import inbetween_gan as li
 from douga.nn.losses import Perceptual
 from douga.video.flow import estimate, projected
-from douga.video.ops import explained, resize, warp
+from douga.video.ops import chained_to, explained, resize, resize_flow, warp
 
 SAMPLES_AT_ONCE = 8  # bounds the memory, as do
 # Of the layers at full size: larger frames are composed in bands of rows. Of finished frames, four times as many.
@@ -71,9 +71,7 @@ class Config:
     feature_matching: float = 5.0
     motion_steps: int = 0  # first steps that learn the motion alone: what may fade or switch never learns to move
     warm_up: int = 600  # first steps without critics
-    all_frames: float = (
-        0.5  # share of the steps in which only the first and the last frame are key frames; else any two
-    )
+    all_frames: float = 0.5  # share of the steps with the first and the last frame as key frames; else any two
 
 
 class Base(NamedTuple):
@@ -260,11 +258,6 @@ def _sides(size: tuple[int, int], longest: int, multiple: int = 1) -> tuple[int,
     return height, width
 
 
-def _flow_to(flow: Float[Tensor, "b 2 h w"], size: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
-    scale = flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]])[:, None, None]
-    return F.interpolate(flow, size, mode="bilinear", antialias=True) * scale if tuple(flow.shape[2:]) != size else flow
-
-
 @dataclass(frozen=True)
 class Window:
     video: Tensor  # (B, 3, T, H, W), the truth
@@ -363,7 +356,7 @@ class TweenAny(nn.Module):
             seen = pair.seen()
             bases = zip(*(pair.base((k - first) / (last - first)) for k in inner), strict=True)
             base = Base(*(torch.stack(parts, 1).flatten(0, 1) for parts in bases))
-            to_s, to_e = _chained(batch.flow[:, :2], first, last), _chained(batch.flow[:, 2:], last, first)
+            to_s, to_e = chained_to(batch.flow[:, :2], first, last), chained_to(batch.flow[:, 2:], last, first)
             known = tuple(torch.stack([to[k] for k in inner], 1).flatten(0, 1) for to in (to_s, to_e))
         noise = torch.cat([standard_normal(batch.seeds, config.noise, stream=k) for k in range(config.best_of)])
         looked_at = torch.from_numpy(chance.choice(len(inner), 2)).to(video.device)
@@ -436,8 +429,7 @@ class TweenAny(nn.Module):
             }
         weight = 1 + config.motion * (truth - video.mean(2, keepdim=True)).abs().mean(1, keepdim=True)
         terms["reconstruction"] = config.reconstruction * ((drawn - truth).abs() * weight).mean()
-        if config.invented:
-            terms["invented"] = config.invented * out.invented.mean()
+        terms["invented"] = config.invented * out.invented.mean()
         if config.perceptual:
             one = window.looked_at[0]
             terms["perceptual"] = config.perceptual * self._perceptual(drawn[:, :, one], truth[:, :, one])
@@ -500,16 +492,7 @@ class _Pair:
         return torch.stack(planes, 2)
 
     def _flows_at(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        return _flow_to(self.flows[0], size), _flow_to(self.flows[1], size)
+        return resize_flow(self.flows[0], size), resize_flow(self.flows[1], size)
 
     def base(self, t: float) -> Base:
         return Base(*projected(*self.small, *self.flows, t))
-
-
-def _chained(flow: Float[Tensor, "b 2 t h w"], key: int, other: int) -> dict[int, Tensor]:
-    """The motion from each frame between two key frames to the first named, from that between neighbours."""
-    step = 1 if other > key else -1
-    chained = {key: torch.zeros_like(flow[:, :, key])}
-    for k in range(key + step, other, step):
-        chained[k] = flow[:, :, k] + warp(chained[k - step], flow[:, :, k])
-    return chained

@@ -54,12 +54,27 @@ def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w"], top: 
     return warped.to(frame.dtype)
 
 
+def resize_flow(flow: Float[Tensor, "b 2 h w"], size: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
+    """A flow, px, and the picture that it is of, at another size."""
+    scale = flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]])[:, None, None]
+    return F.interpolate(flow, size, mode="bilinear", antialias=True) * scale if tuple(flow.shape[2:]) != size else flow
+
+
 def chained(flow: Float[Tensor, "b 2 t h w"], t: int, steps: int) -> Float[Tensor, "b 2 h w"]:
     """The motion from frame t to frame t - steps, from that between neighbours."""
     total = flow[:, :, t]
     for k in range(1, steps):
         total = total + warp(flow[:, :, t - k], total)
     return total
+
+
+def chained_to(flow: Float[Tensor, "b 2 t h w"], key: int, other: int) -> dict[int, Tensor]:
+    """The motion from each frame between two key frames to the first named, from that between neighbours."""
+    step = 1 if other > key else -1
+    chained = {key: torch.zeros_like(flow[:, :, key])}
+    for k in range(key + step, other, step):
+        chained[k] = flow[:, :, k] + warp(chained[k - step], flow[:, :, k])
+    return chained
 
 
 EXPLAINED = 0.02  # squared difference of colours in [-1, 1]
