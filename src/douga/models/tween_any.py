@@ -156,7 +156,8 @@ class Generator(nn.Module):
         )
         way = _trust(maps) * (base_e - base_s) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
         aside = aside * way.norm(dim=1, keepdim=True).detach()
-        aside = aside * (1 - LEAST / aside.norm(dim=1, keepdim=True).clamp(min=LEAST))
+        if not self.training:  # it would leave the modes without a gradient
+            aside = aside * (1 - LEAST / aside.norm(dim=1, keepdim=True).clamp(min=LEAST))
         # Where a thing is elsewhere at time t, both flows lead there from elsewhere: by t (1 - t) aside, see `moves`.
         maps = torch.cat([maps[:, :2] + (1 - t) * aside, maps[:, 2:4] + t * aside, maps[:, 4:]], 1)
         return maps.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
