@@ -6,8 +6,8 @@ composed as in Wang et al. (vid2vid, 2018), from both key frames moved to time t
     frame = (1 - m) . [ a . warp(x_s, f_s) + (1 - a) . warp(x_e, f_e) ] + m . h
 
 f_s and f_e are backward flows to the key frames. They begin as DIS flow in straight lines (`douga.video.flow.projected`), and the
-network draws what is to be added; a, m and h are its too. It draws all that once, at a small size and at 16 times; a frame at any
-time is read between these, enlarged, and takes its detail from the key frames themselves.
+network draws how far that is trusted and what is to be added; a, m and h are its too. It draws all that once, at a small size and
+at 16 times; a frame at any time is read between these, enlarged, and takes its detail from the key frames themselves.
 
 Contract: key frames at any places, any number of frames, any times, any size from 8x8 px on; 3 planes, or more that move along
 (alpha, premultiplied). Before the first and after the last key frame it holds. Several samples differ by their noise.
@@ -151,10 +151,8 @@ class Generator(nn.Module):
         t = torch.linspace(0, 1, li.TIME, device=x.device).repeat(len(noise))[:, None, None, None]
         aside = (modes * noise[:, :MODES].repeat_interleave(li.TIME, 0)[:, :, None, None, None]).sum(1)
         # The further a thing moves, the less is known of where it is on its way; what stands still stays.
-        base_s, base_e = F.avg_pool2d(seen[:, 12:16].transpose(1, 2).flatten(0, 1).repeat(samples, 1, 1, 1), 2).chunk(
-            2, 1
-        )
-        way = _trust(maps) * (base_e - base_s) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
+        base = F.avg_pool2d(seen[:, 12:16].transpose(1, 2).flatten(0, 1), 2).repeat(samples, 1, 1, 1)
+        way = _trust(maps) * (base[:, 2:] - base[:, :2]) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
         aside = aside * way.norm(dim=1, keepdim=True).detach()
         if not self.training:  # it would leave the modes without a gradient
             aside = aside * (1 - LEAST / aside.norm(dim=1, keepdim=True).clamp(min=LEAST))
