@@ -40,7 +40,7 @@ SAMPLES_AT_ONCE = 8  # bounds the memory, as do
 PIXELS_AT_ONCE = 2**21
 HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 8.0  # px at working size: what one unit of the network's output moves
-SEEN = 19  # both key frames, both moved to time t (3 each), the flows (2 each), their weights (1 each), t
+SEEN = 19  # both key frames, both moved to time t (3 each), the flows in REACH (2 each), their weights (1 each), t
 LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
 CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
@@ -167,7 +167,7 @@ class Generator(nn.Module):
         size = seen.shape[-2:]
         planes = seen.repeat(len(motion) // len(seen), 1, 1, 1, 1).transpose(1, 2).flatten(0, 1)  # (N * T, SEEN, H, W)
         keys, _, flows, weights, time = planes.split([6, 6, 4, 2, 1], 1)
-        base = Base(*(8 * flows).chunk(2, 1), *weights.chunk(2, 1))
+        base = Base(*(REACH * flows).chunk(2, 1), *weights.chunk(2, 1))
         drawn = F.interpolate(motion.detach().transpose(1, 2).flatten(0, 1), size, mode="bilinear")
         flows, trust = self.moves(base, drawn, time[:, 0, 0, 0], (size[0], size[1]))
         moved = [warp(key, flow) for key, flow in zip(keys.chunk(2, 1), flows, strict=True)]
@@ -481,17 +481,17 @@ class _Pair:
     def seen(self) -> Float[Tensor, "b k t h w"]:
         """What the network sees, at the working size and TIME times from 0 to 1."""
         size = self.working
-        small = _Pair((resize(self.small[0], size), resize(self.small[1], size)), self._flows_at(size), size)
+        keys, flows = [resize(key, size) for key in self.small], [resize_flow(flow, size) for flow in self.flows]
+        small = _Pair((keys[0], keys[1]), (flows[0], flows[1]), size)
         planes = []
         for t in torch.linspace(0, 1, li.TIME).tolist():
             base = small.base(t)
             moved = [warp(key, flow) for key, flow in zip(small.small, base[:2], strict=True)]
             time = torch.full_like(base.weight_s, t)
-            planes.append(torch.cat([*small.small, *moved, base.flow_s / 8, base.flow_e / 8, *base[2:], time], 1))
+            planes.append(
+                torch.cat([*small.small, *moved, base.flow_s / REACH, base.flow_e / REACH, *base[2:], time], 1)
+            )
         return torch.stack(planes, 2)
-
-    def _flows_at(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        return resize_flow(self.flows[0], size), resize_flow(self.flows[1], size)
 
     def base(self, t: float) -> Base:
         return Base(*projected(*self.small, *self.flows, t))

@@ -436,8 +436,9 @@ def _begin(state: Run, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} does not fit: wanted are weights of {method} with the settings of this recipe")
     state.restore({f"model/{name}": value for name, value in tensors.items()})
     for phase in state.phases:
+        taken = phase.module.state_dict()
         for name, mean in state.averages.get(phase.name, {}).items():
-            mean.copy_(phase.module.state_dict()[name])
+            mean.copy_(taken[name])
     told = header["provenance"]
     return {name: told[name] for name in ("recipe", "data", "data_digest", "licence", "steps", "init") if name in told}
 
