@@ -53,5 +53,6 @@ def between(
     """Draw time `t` in (0, 1) between two frames from the flows between them."""
     flow_t0, flow_t1, weight_0, weight_1 = projected(first, last, flow_01, flow_10, t)
     # Where neither frame is to be trusted, a cross-fade is the lesser evil: a wrong motion tears the picture.
-    drawn = weight_0 * warp(first, flow_t0) + weight_1 * warp(last, flow_t1) + FADE * torch.lerp(first, last, t)
-    return drawn / (weight_0 + weight_1 + FADE)
+    moved = warp(first, flow_t0, mode="bicubic"), warp(last, flow_t1, mode="bicubic")
+    drawn = weight_0 * moved[0] + weight_1 * moved[1] + FADE * torch.lerp(first, last, t)
+    return (drawn / (weight_0 + weight_1 + FADE)).clamp(-1, 1)

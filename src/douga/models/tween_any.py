@@ -38,15 +38,16 @@ from douga.video.ops import chained_to, explained, resize, resize_flow, warp
 SAMPLES_AT_ONCE = 8  # bounds the memory, as do
 # Of the layers at full size: larger frames are composed in bands of rows. Of finished frames, four times as many.
 PIXELS_AT_ONCE = 2**21
-HALO = 2  # rows beyond a band that its edge depends on: two 3x3 convolutions
 REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows in REACH (2 each), their weights (1 each), t
 LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
-CHOICE = 8.0  # what one unit of it adds to the logit of a: a frame mixed of two that do not quite meet is blurred
+CHOICE = 8.0  # what one unit of it adds to the logit of a
+SHARPEST = 8.0  # so far that logit may be multiplied: a frame mixed of two that do not quite meet shows both
+LEAD = 1.0  # what one unit of noise adds to it: in some drawings the one key frame leads, in others the other
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
 MODES = 4  # of the noise that move things out of their way at once: deep in the network noise is soon got rid of
-LEAST = 0.5  # of that the first pixel, at working size and half of the way, is left out: it would unsettle what is well known
-FUSION = 5  # maps: what is added to the logit of a, the logit of m, h (3)
+LEAST = 0.5  # px at working size: when it draws, what it changes of DIS by less is left out; enlarged it would be seen
+FUSION = 6  # maps: what is added to the logit of a, how sharp that is, the logit of m, h (3)
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,13 @@ class Config:
     channels: int = 64  # of the latent video
     blocks: int = 6  # of fusion, a third of them at each of 4, 8 and 16 time steps
     width: int = 24  # of the U-Net's layers at half the size, then twice, three and four times that
-    refine: int = 16  # channels of the layer that mends edges at full size; 0: none
     critic_width: int = 24
     best_of: int = 4  # noises tried for each clip; it is the one that moves nearest to the truth that learns from it
     reconstruction: float = 20.0
     motion: float = 10.0  # in that error a pixel weighs 1 + motion * |truth - its mean over time|
     perceptual: float = 10.0  # of one frame of each clip
-    flow: float = 1.0  # weight of the mean distance to the reference flow, px, where that explains the truth;
-    # a pixel counts in it by how far it moves, as most of them stand still, and every clip alike
+    flow: float = 1.0  # weight of the mean distance to the reference flow, px, where that explains the truth; 0: motion
+    # stays as it is. A pixel counts in it by how far it moves, as most of them stand still, and every clip alike
     invented: float = 0.2  # weight of the mean of m: what can be moved is not to be invented
     adversarial: float = 0.2
     feature_matching: float = 5.0
@@ -122,12 +122,6 @@ class Generator(nn.Module):
         for last in (self.maps, self.fuse[2]):  # it begins as DIS flow does
             nn.init.normal_(last.weight, std=1e-3)  # type: ignore[arg-type]
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        if config.refine:
-            self.refine = nn.Sequential(
-                nn.Conv2d(10, config.refine, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(config.refine, 3, 3, padding=1)
-            )
-            nn.init.normal_(self.refine[2].weight, std=1e-3)  # type: ignore[arg-type]
-            nn.init.zeros_(self.refine[2].bias)  # type: ignore[arg-type]
 
     def forward(self, seen: Float[Tensor, "b k t h w"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n m t h2 w2"]:
         """Maps at half the size (sides are multiples of 16) and TIME times, from 0 to 1; row s * b + i is of pair i.
@@ -135,7 +129,7 @@ class Generator(nn.Module):
         seen: SEEN planes at these times, see `_Pair.seen`.
         """
         motion = self.motion(seen, noise)
-        return torch.cat([motion, self.fusion(seen, motion)], 1)
+        return torch.cat([motion, self.fusion(seen, motion, noise)], 1)
 
     def motion(self, seen: Float[Tensor, "b k t h w"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n 5 t h2 w2"]:
         b, samples = len(seen), len(noise) // len(seen)
@@ -154,15 +148,13 @@ class Generator(nn.Module):
         base = F.avg_pool2d(seen[:, 12:16].transpose(1, 2).flatten(0, 1), 2).repeat(samples, 1, 1, 1)
         way = _trust(maps) * (base[:, 2:] - base[:, :2]) + (1 - t) * maps[:, 2:4] - t * maps[:, :2]
         aside = aside * way.norm(dim=1, keepdim=True).detach()
-        if not self.training:  # it would leave the modes without a gradient
-            aside = aside * (1 - LEAST / aside.norm(dim=1, keepdim=True).clamp(min=LEAST))
         # Where a thing is elsewhere at time t, both flows lead there from elsewhere: by t (1 - t) aside, see `moves`.
         maps = torch.cat([maps[:, :2] + (1 - t) * aside, maps[:, 2:4] + t * aside, maps[:, 4:]], 1)
         return maps.unflatten(0, (len(noise), li.TIME)).transpose(1, 2)
 
     def fusion(
-        self, seen: Float[Tensor, "b k t h w"], motion: Float[Tensor, "n 5 t h2 w2"]
-    ) -> Float[Tensor, "n 5 t h2 w2"]:
+        self, seen: Float[Tensor, "b k t h w"], motion: Float[Tensor, "n 5 t h2 w2"], noise: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n 6 t h2 w2"]:
         """From the key frames as this motion moves them, which is not taught by it: see `_laid`."""
         size = seen.shape[-2:]
         planes = seen.repeat(len(motion) // len(seen), 1, 1, 1, 1).transpose(1, 2).flatten(0, 1)  # (N * T, SEEN, H, W)
@@ -171,8 +163,9 @@ class Generator(nn.Module):
         drawn = F.interpolate(motion.detach().transpose(1, 2).flatten(0, 1), size, mode="bilinear")
         flows, trust = self.moves(base, drawn, time[:, 0, 0, 0], (size[0], size[1]))
         moved = [warp(key, flow) for key, flow in zip(keys.chunk(2, 1), flows, strict=True)]
-        x = self.fuse(torch.cat([*moved, weights, trust, time], 1))
-        return x.float().unflatten(0, (len(motion), li.TIME)).transpose(1, 2)
+        maps = self.fuse(torch.cat([*moved, weights, trust, time], 1)).float().unflatten(0, (len(motion), li.TIME))
+        lead = LEAD / CHOICE * noise[:, MODES, None, None, None, None]
+        return torch.cat([maps[:, :, :1] + lead, maps[:, :, 1:]], 2).transpose(1, 2)
 
     def compose(
         self,
@@ -191,10 +184,11 @@ class Generator(nn.Module):
         # Where DIS trusts neither, or is not trusted, the nearer key frame counts more.
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
-        share = (torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 5:6]).sigmoid()
+        odds = torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 5:6]
+        share = (odds * (1 + (SHARPEST - 1) * (drawn[:, 6:7] - 1).sigmoid())).sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
-        invented = (drawn[:, 6:7] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
-        picture = drawn[:, 7:].tanh()
+        invented = (drawn[:, 7:8] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
+        picture = drawn[:, 8:].tanh()
         size = first.shape[-2:]
         if tuple(size) != tuple(fine):
             scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
@@ -203,42 +197,39 @@ class Generator(nn.Module):
             share, invented, picture = parts[:, 4:5], parts[:, 5:6], parts[:, 6:]
         laid = [*flows, share, invented, picture]
         height, width = size
-        rows = max(2 * HALO, PIXELS_AT_ONCE // (len(first) * width))
-        if rows >= height:
-            frame = self._laid(first, last, laid, t, 0)
-        else:  # band by band: the layers at full size would take most of the memory
-            bands = []
-            for top in range(0, height, rows):
-                above, below = max(0, top - HALO), min(height, top + rows + HALO)
-                band = self._laid(first, last, [part[:, :, above:below] for part in laid], t, above)
-                bands.append(band[:, :, top - above :][:, :, :rows])
-            frame = torch.cat(bands, 2)
+        rows = max(1, PIXELS_AT_ONCE // (len(first) * width))
+        # Band by band: the moved key frames would take most of the memory.
+        frame = torch.cat(
+            [
+                self._laid(first, last, [part[:, :, top : top + rows] for part in laid], top)
+                for top in range(0, height, rows)
+            ],
+            2,
+        )
         return Composed(frame, flows[0], flows[1], invented)
 
-    @staticmethod
     def moves(
-        base: Base, drawn: Float[Tensor, "n m h w"], t: Float[Tensor, " n"], working: tuple[int, int]
+        self, base: Base, drawn: Float[Tensor, "n m h w"], t: Float[Tensor, " n"], working: tuple[int, int]
     ) -> tuple[list[Tensor], Tensor]:
         """The backward flows to both key frames, and how far DIS is trusted in them; drawn: maps at the fine size."""
         t = t[:, None, None, None]
-        unit = REACH * drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
-        trust = _trust(drawn)
-        flows = [trust * base.flow_s + t * drawn[:, :2] * unit, trust * base.flow_e + (1 - t) * drawn[:, 2:4] * unit]
+        pixel = drawn.new_tensor([drawn.shape[3] / working[1], drawn.shape[2] / working[0]])[:, None, None]
+        trust, flows = _trust(drawn), []
+        for known, added in ((base.flow_s, t * drawn[:, :2]), (base.flow_e, (1 - t) * drawn[:, 2:4])):
+            change = (trust - 1) * known + REACH * pixel * added
+            if not self.training:  # what is small would have no gradient
+                change = change * (1 - LEAST / (change / pixel).norm(dim=1, keepdim=True).clamp(min=LEAST))
+            flows.append(known + change)
         return flows, trust
 
-    def _laid(
-        self, first: Tensor, last: Tensor, parts: list[Tensor], t: Tensor, top: int
-    ) -> Float[Tensor, "n c h2 w2"]:
-        """The equation, and what mends edges, for the rows from `top` on that the parts are of."""
+    @staticmethod
+    def _laid(first: Tensor, last: Tensor, parts: list[Tensor], top: int) -> Float[Tensor, "n c h2 w"]:
+        """The equation, for the rows from `top` on that the parts are of."""
         *flows, share, invented, picture = parts
         # Motion is learned from motion alone: to a loss of pixels fading is nearer than an arm that is almost where it should be.
-        moved = [warp(key, flow.detach(), top) for key, flow in zip((first, last), flows, strict=True)]
+        moved = [warp(key, flow.detach(), top, "bicubic") for key, flow in zip((first, last), flows, strict=True)]
         fused = moved[1] + share * (moved[0] - moved[1])
-        frame = fused[:, :3] + invented * (picture - fused[:, :3])
-        if hasattr(self, "refine"):
-            seen = torch.cat([frame, moved[0][:, :3], moved[1][:, :3], invented], 1)
-            frame = frame + self.refine(seen).float() * (4 * t * (1 - t))
-        return torch.cat([frame.clamp(-1, 1), fused[:, 3:]], 1)
+        return torch.cat([torch.lerp(fused[:, :3], picture, invented), fused[:, 3:]], 1).clamp(-1, 1)
 
 
 def _trust(maps: Float[Tensor, "n m h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -376,7 +367,10 @@ class TweenAny(nn.Module):
         """The K frames between the key frames, (B * K, ...), clip-major, of the noise that moves nearest to the truth."""
         (first, last), b = window.keys, len(window.video)
         noise = window.noise if len(window.noise) == b else self._nearest(window)
-        maps = (self.generator.motion if window.motion_alone else self.generator)(window.seen, noise)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.flow > 0):
+            maps = self.generator.motion(window.seen, noise)
+        if not window.motion_alone:
+            maps = torch.cat([maps, self.generator.fusion(window.seen, maps, noise)], 1)
         drawn, times = self._read(window, maps)
         if window.motion_alone:
             flow_s, flow_e = self._moves(window, drawn, times)
@@ -411,9 +405,9 @@ class TweenAny(nn.Module):
         config, (first, last), video = self.config, window.keys, window.video
         if phase == "critics" and (window.motion_alone or not window.judged):
             return {}
-        terms = (
-            {"flow": config.flow * self._distance(window, out.flow_s, out.flow_e).mean()} if phase != "critics" else {}
-        )
+        terms = {}
+        if phase != "critics" and config.flow:
+            terms["flow"] = config.flow * self._distance(window, out.flow_s, out.flow_e).mean()
         if window.motion_alone:
             return terms
         truth = video[:, :, first + 1 : last]

@@ -31,7 +31,7 @@ def any_pictures() -> Experiment:
     return Experiment(
         "tween/any",
         "tween-any",
-        Config(),
+        Config(flow=0.0, best_of=1, reconstruction=10.0, perceptual=20.0),
         data="clips",
         batch=8,
         steps=1_000,
@@ -46,11 +46,10 @@ def any_pictures() -> Experiment:
 def tiny() -> Experiment:
     model = Config(
         size=(32, 32),
-        noise=4,
+        noise=8,
         channels=8,
         blocks=3,
         width=4,
-        refine=4,
         critic_width=4,
         perceptual=0.0,
         warm_up=0,

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -279,7 +280,7 @@ def train(
     preview: where the clips of the sample strips come from (a held-out split); without it, the training source.
     steps: stop at this step (default: the experiment's, or none where `minutes` is given). minutes: stop by the clock.
     resume: go on from the run's checkpoint. init: released weights of the same method that a new run begins with; optimisers,
-        what is not released (critics) and the count of steps begin as ever.
+        what is not released (critics), what does not fit (a warning names it) and the count of steps begin as ever.
     Under torchrun every process calls this; the first one writes and tells the callbacks.
     Raises ValueError for a run folder that is in use or a resume that does not fit, FloatingPointError where training
     breaks (the last good checkpoint stays), KeyboardInterrupt after Ctrl-C, once a checkpoint is written.
@@ -426,21 +427,24 @@ def _checkpoints(run: Path) -> list[Path]:
 
 
 def _begin(state: Run, path: Path) -> dict[str, Any]:
-    """Take over released weights; returns what they were trained on."""
+    """Take over those of released weights that fit, if they are most of them; returns what they were trained on."""
     tensors, header = checkpoint.read(path, "release")
     method = state.experiment.method
     wanted = state.model.state_dict()
-    if header["method"] != method or any(
-        name not in wanted or value.shape != wanted[name].shape for name, value in tensors.items()
-    ):
+    fitting = {name: value for name, value in tensors.items() if name in wanted and value.shape == wanted[name].shape}
+    if header["method"] != method or 2 * len(fitting) < len(tensors):
         raise ValueError(f"{path} does not fit: wanted are weights of {method} with the settings of this recipe")
-    state.restore({f"model/{name}": value for name, value in tensors.items()})
+    state.restore({f"model/{name}": value for name, value in fitting.items()})
     for phase in state.phases:
         taken = phase.module.state_dict()
         for name, mean in state.averages.get(phase.name, {}).items():
             mean.copy_(taken[name])
     told = header["provenance"]
-    return {name: told[name] for name in ("recipe", "data", "data_digest", "licence", "steps", "init") if name in told}
+    begun = {name: told[name] for name in ("recipe", "data", "data_digest", "licence", "steps", "init") if name in told}
+    if left_out := sorted(tensors.keys() - fitting.keys()):
+        warnings.warn(f"{path}: {', '.join(left_out)} do not fit and are left out", stacklevel=3)
+        begun["left_out"] = left_out
+    return begun
 
 
 def _resume(state: Run, described: dict[str, Any], run: Path) -> dict[str, Any]:

@@ -39,18 +39,21 @@ def _cut(video: Tensor, size: tuple[int, int]) -> Tensor:
     return video[..., top : top + cut_height, left : left + cut_width]
 
 
-def warp(frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w"], top: int = 0) -> Float[Tensor, "b c h2 w"]:
-    """Draw pixel (y, x) from `frame` at (y + flow[:, 1], x + flow[:, 0]): bilinear, beyond the border its nearest one.
+def warp(
+    frame: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w"], top: int = 0, mode: str = "bilinear"
+) -> Float[Tensor, "b c h2 w"]:
+    """Draw pixel (y, x) from `frame` at (y + flow[:, 1], x + flow[:, 0]), beyond the border its nearest one.
 
     flow: in pixels, x first, from the frame being drawn to `frame`. top: which row of it the flow's first row is, where only
-    some rows are drawn.
+    some rows are drawn. mode: bilinear; bicubic, which overshoots, is for pictures to be looked at: bilinear blurs what
+    moves by half a pixel.
     """
     height, width = frame.shape[-2:]
     # float32 always: in half precision a coordinate beyond 256 px is off by a quarter of a pixel and more.
     x = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0].float()  # (B, H, W)
     y = torch.arange(top, top + flow.shape[2], device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1].float()
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
-    warped = F.grid_sample(frame.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    warped = F.grid_sample(frame.float(), grid, mode=mode, padding_mode="border", align_corners=True)
     return warped.to(frame.dtype)
 
 
