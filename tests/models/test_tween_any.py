@@ -57,9 +57,9 @@ def test_a_pixel_is_composed_as_the_equation_says() -> None:
         torch.rand(1, 1, h, w, generator=chance(4)),
         torch.rand(1, 1, h, w, generator=chance(5)),
     )
-    maps = torch.randn(1, 11, 1, 1, generator=chance(6)).expand(1, 11, h // 2, w // 2)
+    maps = torch.randn(1, 10, 1, 1, generator=chance(6)).expand(1, 10, h // 2, w // 2)
     out = generator.compose(first, last, base, maps, torch.tensor([t]), (h, w))
-    ds, de, g, a, k, m, p = maps[0, :, 0, 0].split([2, 2, 1, 1, 1, 1, 3])
+    ds, de, g, a, m, p = maps[0, :, 0, 0].split([2, 2, 1, 1, 1, 3])
     trust = (1.4 * torch.sigmoid(g + 2) - 0.2).clamp(0, 1)
 
     def changed(known: Tensor, added: Tensor) -> Tensor:  # what is less than half a pixel is left out
@@ -71,7 +71,8 @@ def test_a_pixel_is_composed_as_the_equation_says() -> None:
     torch.testing.assert_close(out.flow_e, flow_e)
     odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t)
     odds = odds**trust * ((1 - t) / t) ** (1 - trust) * (8 * a).exp()
-    odds = odds ** (1 + 7 * torch.sigmoid(k - 1))
+    around = torch.nn.functional.interpolate(odds.log(), (8, 12), mode="bilinear", antialias=True)
+    odds = odds * (4 * torch.nn.functional.interpolate(around, (h, w), mode="bilinear")).exp()
     share = odds / (1 + odds)
     fused = share * warp(first, flow_s, mode="bicubic") + (1 - share) * warp(last, flow_e, mode="bicubic")
     invented = torch.sigmoid(m - 3) * min(1, 8 * t * (1 - t))
@@ -195,6 +196,19 @@ def test_noise_moves_things_aside_the_same_way_in_both_flows() -> None:
         torch.testing.assert_close(*flows[-1])
     assert flows[0][0].abs().max() == 0 and flows[15][0].abs().max() < 1e-6  # key frames stay
     assert flows[7][0].abs().max() > 1e-3
+
+
+def test_noise_decides_which_key_frame_leads() -> None:
+    drawer = model()
+    (window,) = drawer.windows(sliding(batch=1))
+    noise = torch.zeros(2, CONFIG.noise)
+    noise[:, 4] = torch.tensor([2.0, -2.0])
+    maps = drawer.generator(window.seen, noise)[:, :, 8]
+    grey = torch.zeros(2, 3, 16, 16)
+    base = Base(*torch.zeros(2, 2, 2, 16, 16), *torch.full((2, 2, 1, 16, 16), 0.5))
+    out = drawer.generator.compose(grey + 0.5, grey - 0.5, base, maps, torch.full((2,), 0.5), (16, 16))
+    first, last = out.frame.mean((1, 2, 3))
+    assert first > 0.4 and last < -0.4  # one of them, not a mixture
 
 
 def test_the_warm_up_has_no_critics() -> None:

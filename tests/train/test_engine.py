@@ -198,6 +198,12 @@ def test_a_run_begins_with_other_weights_and_says_so(tiny: engine.Experiment, sh
     assert (told["steps"], [earlier["steps"] for earlier in begun_with(told)]) == (2, [2])
     third = engine.train(tiny, shapes, tmp_path / "third", steps=1, init=begun)
     assert [earlier["steps"] for earlier in begun_with(checkpoint.read_header(third)["provenance"])] == [2, 2]
+    tensors, header = checkpoint.read(first, "release")
+    other = tmp_path / "other.safetensors"  # as of another version of the model
+    checkpoint.write(other, {**tensors, "generator.gone": torch.ones(1)}, header)
+    with pytest.warns(UserWarning, match="generator.gone do not fit and are left out"):
+        fourth = engine.train(tiny, shapes, tmp_path / "fourth", steps=1, init=other)
+    assert begun_with(checkpoint.read_header(fourth)["provenance"])[0]["left_out"] == ["generator.gone"]
     wider = replace(tiny, model=replace(tiny.model, width=4))
     with pytest.raises(ValueError, match="does not fit: wanted are weights of inbetween"):
         engine.train(wider, shapes, tmp_path / "wider", steps=1, init=first)

@@ -42,12 +42,14 @@ REACH = 8.0  # px at working size: what one unit of the network's output moves
 SEEN = 19  # both key frames, both moved to time t (3 each), the flows in REACH (2 each), their weights (1 each), t
 LATENT = 0.3  # so much Li's latent video counts at the bottom of the U-Net: at 1 it drowns what the U-Net has to learn
 CHOICE = 8.0  # what one unit of it adds to the logit of a
-SHARPEST = 8.0  # so far that logit may be multiplied: a frame mixed of two that do not quite meet shows both
-LEAD = 1.0  # what one unit of noise adds to it: in some drawings the one key frame leads, in others the other
+# It learns to mix, and draws a choice: of two key frames that do not quite meet a mixture shows both. So when it draws, the
+# logit of a has SHARP times its mean over a neighbourhood added (cells of which PLACES fit into the longer side): a thing is
+# taken from one key frame as a whole. LEAD times a noise is added too: in some drawings the one leads, in others the other.
+SHARP, PLACES, LEAD = 4.0, 12, 0.7
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
 MODES = 4  # of the noise that move things out of their way at once: deep in the network noise is soon got rid of
 LEAST = 0.5  # px at working size: when it draws, what it changes of DIS by less is left out; enlarged it would be seen
-FUSION = 6  # maps: what is added to the logit of a, how sharp that is, the logit of m, h (3)
+FUSION = 5  # maps: what is added to the logit of a, the logit of m, h (3)
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Generator(nn.Module):
 
     def fusion(
         self, seen: Float[Tensor, "b k t h w"], motion: Float[Tensor, "n 5 t h2 w2"], noise: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n 6 t h2 w2"]:
+    ) -> Float[Tensor, "n 5 t h2 w2"]:
         """From the key frames as this motion moves them, which is not taught by it: see `_laid`."""
         size = seen.shape[-2:]
         planes = seen.repeat(len(motion) // len(seen), 1, 1, 1, 1).transpose(1, 2).flatten(0, 1)  # (N * T, SEEN, H, W)
@@ -164,8 +166,10 @@ class Generator(nn.Module):
         flows, trust = self.moves(base, drawn, time[:, 0, 0, 0], (size[0], size[1]))
         moved = [warp(key, flow) for key, flow in zip(keys.chunk(2, 1), flows, strict=True)]
         maps = self.fuse(torch.cat([*moved, weights, trust, time], 1)).float().unflatten(0, (len(motion), li.TIME))
-        lead = LEAD / CHOICE * noise[:, MODES, None, None, None, None]
-        return torch.cat([maps[:, :, :1] + lead, maps[:, :, 1:]], 2).transpose(1, 2)
+        if not self.training:
+            lead = LEAD / CHOICE * noise[:, MODES, None, None, None, None]
+            maps = torch.cat([maps[:, :, :1] + lead, maps[:, :, 1:]], 2)
+        return maps.transpose(1, 2)
 
     def compose(
         self,
@@ -185,10 +189,13 @@ class Generator(nn.Module):
         weight_s, weight_e = base.weight_s + 0.03 * (1 - t), base.weight_e + 0.03 * t
         nearer = ((1 - t) / t).log()
         odds = torch.lerp(nearer, weight_s.log() - weight_e.log(), trust.detach()) + CHOICE * drawn[:, 5:6]
-        share = (odds * (1 + (SHARPEST - 1) * (drawn[:, 6:7] - 1).sigmoid())).sigmoid()
+        if not self.training:
+            around = F.interpolate(odds, _sides((fine[0], fine[1]), PLACES), mode="bilinear", antialias=True)
+            odds = odds + SHARP * F.interpolate(around, fine, mode="bilinear")
+        share = odds.sigmoid()
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
-        invented = (drawn[:, 7:8] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
-        picture = drawn[:, 8:].tanh()
+        invented = (drawn[:, 6:7] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
+        picture = drawn[:, 7:].tanh()
         size = first.shape[-2:]
         if tuple(size) != tuple(fine):
             scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
