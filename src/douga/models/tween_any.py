@@ -225,7 +225,8 @@ class Generator(nn.Module):
         for known, added in ((base.flow_s, t * drawn[:, :2]), (base.flow_e, (1 - t) * drawn[:, 2:4])):
             change = (trust - 1) * known + REACH * pixel * added
             if not self.training:  # what is small would have no gradient
-                change = change * (1 - LEAST / (change / pixel).norm(dim=1, keepdim=True).clamp(min=LEAST))
+                length = (change / pixel).square().sum(1, keepdim=True).sqrt()  # norm() is ten times slower here
+                change = change * (1 - LEAST / length.clamp(min=LEAST))
             flows.append(known + change)
         return flows, trust
 
