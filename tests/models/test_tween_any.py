@@ -72,7 +72,7 @@ def test_a_pixel_is_composed_as_the_equation_says() -> None:
     odds = (base.weight_s + 0.03 * (1 - t)) / (base.weight_e + 0.03 * t)
     odds = odds**trust * ((1 - t) / t) ** (1 - trust) * (8 * a).exp()
     around = torch.nn.functional.interpolate(odds.log(), (8, 12), mode="bilinear", antialias=True)
-    odds = odds * (4 * torch.nn.functional.interpolate(around, (h, w), mode="bilinear")).exp()
+    odds = odds * (6 * torch.nn.functional.interpolate(around, (h, w), mode="bilinear")).exp()
     share = odds / (1 + odds)
     fused = share * warp(first, flow_s, mode="bicubic") + (1 - share) * warp(last, flow_e, mode="bicubic")
     invented = torch.sigmoid(m - 3) * min(1, 8 * t * (1 - t))

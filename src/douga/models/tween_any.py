@@ -45,7 +45,7 @@ CHOICE = 8.0  # what one unit of it adds to the logit of a
 # It learns to mix, and draws a choice: of two key frames that do not quite meet a mixture shows both. So when it draws, the
 # logit of a has SHARP times its mean over a neighbourhood added (cells of which PLACES fit into the longer side): a thing is
 # taken from one key frame as a whole. LEAD times a noise is added too: in some drawings the one leads, in others the other.
-SHARP, PLACES, LEAD = 4.0, 12, 0.7
+SHARP, PLACES, LEAD = 6.0, 12, 0.5
 MOTION = 5  # maps: what is added to f_s (2) and f_e (2), the logit of the trust in DIS
 MODES = 4  # of the noise that move things out of their way at once: deep in the network noise is soon got rid of
 LEAST = 0.5  # px at working size: when it draws, what it changes of DIS by less is left out; enlarged it would be seen
@@ -295,7 +295,9 @@ class TweenAny(nn.Module):
         if c < 3 or not request.mask.any():
             raise ValueError(f"this model draws between key frames of 3 planes or more, not {c}")
         left, right, ways = request.ways()
-        drawn = known[:, :, left].expand(samples, *known.shape).clone()
+        drawn = known.new_empty(samples, *known.shape)
+        for frame, key in enumerate(torch.where(ways < 1, left, right).tolist()):  # without a copy of what is large
+            drawn[:, :, :, frame] = known[:, :, key]
         pairs = sorted({(i, j) for i, j in zip(left.tolist(), right.tolist(), strict=True) if i != j})
         for i, j in pairs:
             frames = ((left == i) & (right == j) & (ways > 0) & (ways < 1)).nonzero()[:, 0].tolist()
@@ -323,7 +325,7 @@ class TweenAny(nn.Module):
                         pair.working,
                     )
                     drawn[k * at_once :][:n, :, :, frame] = out.frame.unflatten(0, (n, b))
-        return request.keep_known(drawn)
+        return drawn
 
     def _measured(self, first: Float[Tensor, "b 3 h w"], last: Float[Tensor, "b 3 h w"]) -> _Pair:
         size = first.shape[2], first.shape[3]
