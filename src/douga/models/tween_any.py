@@ -196,14 +196,11 @@ class Generator(nn.Module):
         # Nothing is invented at the key frames, so that a video leaves them and comes to them without a jump.
         invented = (drawn[:, 6:7] - 3).sigmoid() * (8 * t * (1 - t)).clamp(max=1)
         picture = drawn[:, 7:].tanh()
-        size = first.shape[-2:]
-        if tuple(size) != tuple(fine):
-            scale = maps.new_tensor([size[1] / fine[1], size[0] / fine[0]])[:, None, None]
-            parts = F.interpolate(torch.cat([*flows, share, invented, picture], 1), size, mode="bilinear")
-            flows = [parts[:, :2] * scale, parts[:, 2:4] * scale]
-            share, invented, picture = parts[:, 4:5], parts[:, 5:6], parts[:, 6:]
-        laid = [*flows, share, invented, picture]
-        height, width = size
+        height, width = first.shape[-2:]
+        scale = maps.new_tensor([width / fine[1], height / fine[0]])[:, None, None]
+        parts = F.interpolate(torch.cat([*flows, share, invented, picture], 1), (height, width), mode="bilinear")
+        *flows, share, invented, picture = parts.split([2, 2, 1, 1, 3], 1)
+        laid = [scale * flows[0], scale * flows[1], share, invented, picture]
         rows = max(1, PIXELS_AT_ONCE // (len(first) * width))
         # Band by band: the moved key frames would take most of the memory.
         frame = torch.cat(
@@ -213,7 +210,7 @@ class Generator(nn.Module):
             ],
             2,
         )
-        return Composed(frame, flows[0], flows[1], invented)
+        return Composed(frame, laid[0], laid[1], invented)
 
     def moves(
         self, base: Base, drawn: Float[Tensor, "n m h w"], t: Float[Tensor, " n"], working: tuple[int, int]
