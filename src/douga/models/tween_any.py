@@ -293,8 +293,9 @@ class TweenAny(nn.Module):
             raise ValueError(f"this model draws between key frames of 3 planes or more, not {c}")
         left, right, ways = request.ways()
         drawn = known.new_empty(samples, *known.shape)
-        for frame, key in enumerate(torch.where(ways < 1, left, right).tolist()):  # without a copy of what is large
-            drawn[:, :, :, frame] = known[:, :, key]
+        for frame, (i, j, way) in enumerate(zip(left.tolist(), right.tolist(), ways.tolist(), strict=True)):
+            if way in (0, 1):  # a key frame, or held
+                drawn[:, :, :, frame] = known[:, :, j if way else i]
         pairs = sorted({(i, j) for i, j in zip(left.tolist(), right.tolist(), strict=True) if i != j})
         for i, j in pairs:
             frames = ((left == i) & (right == j) & (ways > 0) & (ways < 1)).nonzero()[:, 0].tolist()

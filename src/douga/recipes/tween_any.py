@@ -5,7 +5,7 @@
     douga train tween/any --data clips:FOLDER --init B/weights.safetensors
 
 motion   the flow term alone.
-any      how frames are composed, motion stays as it is; on all clips at hand; 16 minutes on two CPU cores. `mixture` has
+any      how frames are composed, motion stays as it is; on all clips at hand; 20 minutes on two CPU cores. `mixture` has
          synthetic motion too, and fewer people.
 tiny     seconds on a CPU; draws nothing worth a look.
 """
